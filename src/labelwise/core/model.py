@@ -1,0 +1,93 @@
+"""A loaded model: texts to ids, ids to logits, logits to labels."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from labelwise.core.locate import locate
+from labelwise.core.scores import default_function
+from labelwise.engine import architectures, processors
+from labelwise.engine.checkpoint import Checkpoint
+from labelwise.engine.config import Config
+from labelwise.engine.packing import pack, split
+from labelwise.engine.runner import Runner
+from labelwise.engine.text import Tokenizer
+from labelwise.errors import BadModel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from labelwise.core.locate import Location
+    from labelwise.engine.processors import Streams
+    from labelwise.engine.text import Encoded, Text
+
+_log = logging.getLogger(__name__)
+
+# The most ids of one batch, unless one text alone is longer. See LOG.md for rates from 64 to 4096.
+BATCH_IDS = 1024
+
+
+class Model:
+    """A model in memory.
+
+    Its state never changes after loading; all methods may be called from several threads.
+    """
+
+    def __init__(self, location: Location, streams: Streams | None = None) -> None:
+        """Load the model at *location*.
+
+        Raises:
+            BadModel: A file or a weight is missing or broken, or the engine does not know the kind.
+        """
+        config = Config.open(location.folder)
+        architecture = architectures.describe(config)
+        self.location = location
+        self.labels = config.labels
+        self.function = default_function(config.problem_type, len(config.labels))
+        self.tokenizer = Tokenizer.open(location.folder, architecture.longest, config.model_type)
+        with Checkpoint.open(location.folder) as checkpoint:
+            streams = streams or processors.streams(processors.available())
+            self.runner = Runner(architecture, checkpoint, streams)
+            unused = checkpoint.unused()
+        if unused:
+            _log.info("%s: weights not used: %s", location.id, ", ".join(unused))
+        self._vocabulary = architecture.vocabulary
+
+    @classmethod
+    def load(cls, name: str | Path | None = None, *, progress: bool = False) -> Model:
+        """The model *name*: a folder, a Hub id, or None for the embedded one."""
+        return cls(locate(name, progress=progress))
+
+    def encode(self, texts: Sequence[Text]) -> list[Encoded]:
+        """The ids of each text, truncated to what the model reads."""
+        encoded = self.tokenizer.encode(texts)
+        for text in encoded:
+            if text.ids.max(initial=0) >= self._vocabulary:
+                raise BadModel(
+                    f"{self.location.id}: the tokenizer gives the id {text.ids.max()}, but the "
+                    f"model knows only {self._vocabulary}; their files do not belong together"
+                )
+        return encoded
+
+    def logits(self, texts: Sequence[Encoded]) -> np.ndarray:
+        """The logits of each of *texts*, ``(texts, labels)`` float32, spread over the streams."""
+        if not texts:
+            return np.zeros((0, len(self.labels)), np.float32)
+        streams = self.runner.streams.count
+        batches = split([len(text) for text in texts], BATCH_IDS, streams)
+        packed = (pack(texts[batch]) for batch in batches)
+        if min(streams, len(batches)) == 1:
+            logits = np.concatenate(list(map(self.runner.run, packed)))
+        else:
+            with ThreadPoolExecutor(streams) as pool:
+                logits = np.concatenate(list(pool.map(self.runner.run, packed)))
+        if not np.isfinite(logits).all():
+            raise BadModel(
+                f"{self.location.id} gives values that are not numbers; its weights are damaged"
+            )
+        return logits

@@ -1,0 +1,84 @@
+"""Logits to labels and scores, exactly as transformers 5 decides them. Pure.
+
+The rules are those of its ``TextClassificationPipeline``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from labelwise.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Function = Literal["softmax", "sigmoid", "none"]
+FUNCTIONS: tuple[Function, ...] = ("softmax", "sigmoid", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A label and how strongly it applies."""
+
+    label: str
+    score: float  # 0 to 1; with the function "none", any number
+
+
+def default_function(problem_type: str | None, labels: int) -> Function:
+    """The function for a model of *labels* classes whose configuration names *problem_type*."""
+    if problem_type == "regression":
+        return "none"
+    if problem_type == "multi_label_classification" or labels == 1:
+        return "sigmoid"
+    return "softmax"
+
+
+def read_function(name: object) -> Function | None:
+    """A function by its name, in any case; None for None.
+
+    Raises:
+        BadInput: It is anything else; the message names the three values.
+    """
+    if name is None:
+        return None
+    for function in FUNCTIONS:
+        if isinstance(name, str) and name.lower() == function:
+            return function
+    raise BadInput(f"function_to_apply must be one of {', '.join(FUNCTIONS)}")
+
+
+def read_top_k(top_k: object) -> int | None:
+    """How many labels to give; None for None, which means all.
+
+    Raises:
+        BadInput: It is not a whole number from 1.
+    """
+    if top_k is None:
+        return None
+    if not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1:
+        raise BadInput("top_k must be a whole number from 1; leave it out for all labels")
+    return top_k
+
+
+def apply(function: Function, logits: np.ndarray) -> np.ndarray:
+    """Scores of the same shape, float32, from finite *logits*: ``(..., labels)``. Never NaN."""
+    if function == "softmax":
+        shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        result: np.ndarray = shifted / shifted.sum(axis=-1, keepdims=True)
+        return result
+    if function == "sigmoid":
+        with np.errstate(over="ignore"):  # exp of a large number is inf, and 1 / inf is the right 0
+            return np.asarray(1 / (1 + np.exp(-logits)))
+    return logits
+
+
+def rank(scores: np.ndarray, labels: Sequence[str], top_k: int | None = None) -> list[Score]:
+    """The *top_k* best of one text's *scores*, ``(labels,)``, all where None.
+
+    The best comes first; equal scores keep the order of their classes.
+    """
+    order = np.argsort(-scores, kind="stable")[:top_k]
+    return [Score(labels[number], float(scores[number])) for number in order]

@@ -1,0 +1,1 @@
+"""The engine: files in, logits out. It knows neither HTTP nor asyncio."""

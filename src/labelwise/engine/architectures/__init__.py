@@ -1,0 +1,57 @@
+"""One module for each model type, named after it with ``-`` as ``_``.
+
+A module has one function, ``describe(config) -> Architecture``. The modules of this folder are the
+list of what is supported: nothing else needs to know of a new one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING
+
+from labelwise.errors import UnsupportedModel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from labelwise.engine.config import Config
+    from labelwise.engine.graph import Value
+    from labelwise.engine.layers import Layers
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """How one model reads ids and turns them into logits."""
+
+    vocabulary: int  # rows of the word table: every id is smaller
+    longest: int  # most ids of one text, special ids included
+    build: Callable[[Layers], Value]  # -> logits, (1, texts, labels)
+    reads_types: bool = False  # whether the second text of a pair is marked by type 1
+    # The RoBERTa family counts positions from the id of its padding, and passes over that id.
+    padding_id: int | None = None
+
+
+def supported() -> list[str]:
+    """The model types that have a module here, sorted."""
+    return sorted(module.name.replace("_", "-") for module in iter_modules(__path__))
+
+
+def describe(config: Config) -> Architecture:
+    """The architecture of *config*.
+
+    Raises:
+        UnsupportedModel: There is no module for its type; the message lists those there are.
+    """
+    if config.model_type not in supported():
+        raise UnsupportedModel(
+            f"model type {config.model_type!r:.40} is not supported; "
+            f"supported: {', '.join(supported())}"
+        )
+    if config.values.get("is_decoder"):
+        raise UnsupportedModel("config.json: is_decoder is set; only encoders can classify here")
+    config.choice("position_embedding_type", "absolute", ["absolute"])
+    module = import_module(f"{__name__}.{config.model_type.replace('-', '_')}")
+    architecture: Architecture = module.describe(config)
+    return architecture

@@ -1,0 +1,232 @@
+"""The parts that encoders are made of, each as a few nodes of the graph.
+
+States are ``(1, rows, width)``: all ids of all texts, end to end, with no padding between them.
+Only attention looks at one text at a time. Weights keep the checkpoint's layout, ``(out, in)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from onnx import TensorProto
+
+from labelwise.engine.graph import Graph, Value
+from labelwise.errors import BadFile
+
+if TYPE_CHECKING:
+    from labelwise.engine.checkpoint import Checkpoint
+
+Activation = Callable[[Graph, Value, Value], Value]  # graph, states, bias -> states
+
+
+def _gelu(graph: Graph, states: Value, bias: Value) -> Value:
+    return graph.op("BiasGelu", states, bias)
+
+
+def _gelu_tanh(graph: Graph, states: Value, bias: Value) -> Value:
+    return graph.op("FastGelu", states, bias)
+
+
+def _quick_gelu(graph: Graph, states: Value, bias: Value) -> Value:
+    return graph.op("QuickGelu", graph.op("Add", states, bias), alpha=1.702)
+
+
+def _silu(graph: Graph, states: Value, bias: Value) -> Value:
+    return graph.op("QuickGelu", graph.op("Add", states, bias), alpha=1.0)
+
+
+def _relu(graph: Graph, states: Value, bias: Value) -> Value:
+    return graph.op("Relu", graph.op("Add", states, bias))
+
+
+def _tanh(graph: Graph, states: Value, bias: Value) -> Value:
+    return graph.op("Tanh", graph.op("Add", states, bias))
+
+
+# By the names that `hidden_act` may have in transformers.
+ACTIVATIONS: dict[str, Activation] = {
+    "gelu": _gelu,
+    "gelu_fast": _gelu_tanh,
+    "gelu_new": _gelu_tanh,
+    "gelu_python": _gelu,
+    "gelu_pytorch_tanh": _gelu_tanh,
+    "quick_gelu": _quick_gelu,
+    "relu": _relu,
+    "silu": _silu,
+    "swish": _silu,
+    "tanh": _tanh,
+}
+
+
+MOST_LAYERS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The sizes that all layers of an encoder share."""
+
+    width: int  # of a state
+    heads: int
+    inner: int  # width between the two products of the feed-forward part
+    epsilon: float  # of every layer norm
+    activation: str  # a key of ACTIVATIONS
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise BadFile(f"config.json: {self.heads} heads do not divide a width of {self.width}")
+
+    @property
+    def head_width(self) -> int:
+        """The part of a state that one head sees."""
+        return self.width // self.heads
+
+
+@dataclass(frozen=True, slots=True)
+class LayerNames:
+    """What the checkpoint calls the weights of one layer, without ``.weight`` and ``.bias``."""
+
+    query: str
+    key: str
+    value: str
+    output: str
+    output_norm: str
+    up: str
+    down: str
+    down_norm: str
+
+
+class Layers:
+    """Builds an encoder into a graph, taking each weight from the checkpoint where it is used."""
+
+    def __init__(self, graph: Graph, checkpoint: Checkpoint) -> None:
+        self._graph = graph
+        self._checkpoint = checkpoint
+
+    def words(self, name: str, rows: int, width: int) -> Value:
+        """The embedding of each id.
+
+        The table keeps its stored type, and only the rows that are read are widened: half the
+        memory where the file holds fp16.
+        """
+        table = self._checkpoint.take_stored(f"{name}.weight", (rows, width))
+        found = self._graph.op("Gather", self._graph.weight(table), "ids")
+        found = self._graph.op("Cast", found, to=TensorProto.FLOAT)
+        return self._graph.op("Unsqueeze", found, self._graph.constant(0))
+
+    def plus(self, states: Value, name: str, rows: int, width: int, by: Value) -> Value:
+        """*states* plus rows of another table, looked up by an input: "positions" or "types"."""
+        table = self._graph.weight(self._checkpoint.take(f"{name}.weight", (rows, width)))
+        return self._graph.op("Add", states, self._graph.op("Gather", table, by))
+
+    def norm(self, states: Value, name: str, width: int, epsilon: float) -> Value:
+        """Layer norm: each state to mean 0 and variance 1, then scaled and shifted."""
+        scale, shift = self._vector(f"{name}.weight", width), self._vector(f"{name}.bias", width)
+        return self._graph.op("LayerNormalization", states, scale, shift, epsilon=epsilon)
+
+    def linear(self, states: Value, name: str, outputs: int, inputs: int) -> Value:
+        """``states @ weight.T + bias``."""
+        product = self._product(states, name, outputs, inputs)
+        return self._graph.op("Add", product, self._vector(f"{name}.bias", outputs))
+
+    def dense(self, states: Value, name: str, outputs: int, inputs: int, activation: str) -> Value:
+        """``activation(states @ weight.T + bias)``; bias and GELU are one pass."""
+        product = self._product(states, name, outputs, inputs)
+        return ACTIVATIONS[activation](self._graph, product, self._vector(f"{name}.bias", outputs))
+
+    def encode(self, states: Value, shape: Shape, layers: Sequence[LayerNames]) -> Value:
+        """The state of the first id of each text, ``(1, texts, width)``, after all *layers*."""
+        for names in layers[:-1]:
+            states = self._feed_forward(self._attend(states, names, shape), states, names, shape)
+        rows = self._graph.op("Reshape", "begins", self._graph.constant(-1))
+        first = self._graph.op("Gather", states, rows, axis=1)
+        attended = self._attend_from_first(first, states, layers[-1], shape)
+        return self._feed_forward(attended, first, layers[-1], shape)
+
+    def _attend(self, states: Value, names: LayerNames, shape: Shape) -> Value:
+        """What each id gathers from the ids of its own text."""
+        parts, width = (names.query, names.key, names.value), shape.width
+        weights = [self._checkpoint.take(f"{part}.weight", (width, width)) for part in parts]
+        biases = [self._checkpoint.take(f"{part}.bias", (width,)) for part in parts]
+        weight, bias = (self._graph.weight(np.concatenate(arrays)) for arrays in (weights, biases))
+        projected = self._graph.op("FusedMatMul", states, weight, transB=1)
+        axis = self._graph.constant(1)
+
+        def attend(body: Graph, _: Value, begin: Value, end: Value) -> Value:
+            rows = body.op("Slice", projected, begin, end, axis)
+            query, key, value = body.ops("Split", rows, outputs=3, axis=2, num_outputs=3)
+            return body.op("MultiHeadAttention", query, key, value, bias, num_heads=shape.heads)
+
+        return self._graph.each_text(attend, axis=1)
+
+    def _attend_from_first(
+        self, first: Value, states: Value, names: LayerNames, shape: Shape
+    ) -> Value:
+        """What the first id of each text gathers, without a key or a value for any id.
+
+        A score is ``q . (K s + k) = (K.T q) . s + q . k``; the last term is the same for every
+        state *s* of the text and drops out of the softmax. What is gathered is ``sum p (V s + v) =
+        V (sum p s) + v``, for the weights *p* sum to 1. So both products are taken once for each
+        text, not for each id.
+        """
+        graph, width = self._graph, shape.width
+        by_head = (shape.heads, shape.head_width, width)
+        key = self._checkpoint.take(f"{names.key}.weight", (width, width)).reshape(by_head)
+        value = self._checkpoint.take(f"{names.value}.weight", (width, width)).reshape(by_head)
+        self._checkpoint.take(f"{names.key}.bias", (width,))  # read and not needed: see above
+        query = self.linear(first, names.query, width, width)  # (1, texts, width)
+        query = graph.op("Reshape", query, graph.constant(-1, shape.heads, shape.head_width))
+        query = graph.op(
+            "FusedMatMul",
+            query,
+            graph.weight(key),
+            transBatchA=1,
+            alpha=shape.head_width**-0.5,
+        )  # (heads, texts, width)
+        query = graph.op("Transpose", query, perm=[1, 0, 2])
+        all_rows = graph.op("Squeeze", states, graph.constant(0))
+        axis = graph.constant(0)
+
+        def attend(body: Graph, number: Value, begin: Value, end: Value) -> Value:
+            rows = body.op("Slice", all_rows, begin, end, axis)  # (length, width)
+            scores = body.op("FusedMatMul", body.op("Gather", query, number), rows, transB=1)
+            gathered = body.op("MatMul", body.op("Softmax", scores), rows)  # (heads, width)
+            return body.op("Unsqueeze", gathered, axis)
+
+        gathered = graph.each_text(attend, axis=0)  # (texts, heads, width)
+        gathered = graph.op(
+            "FusedMatMul", gathered, graph.weight(value), transBatchA=1, transB=1
+        )  # (heads, texts, head width)
+        gathered = graph.op("Transpose", gathered, perm=[1, 0, 2])
+        gathered = graph.op("Reshape", gathered, graph.constant(1, -1, width))
+        return graph.op("Add", gathered, self._vector(f"{names.value}.bias", width))
+
+    def _feed_forward(
+        self, attended: Value, states: Value, names: LayerNames, shape: Shape
+    ) -> Value:
+        """The part of a layer after attention: each state for itself."""
+        width, inner = shape.width, shape.inner
+        product = self._product(attended, names.output, width, width)
+        states = self._add_norm(product, states, names.output, names.output_norm, shape)
+        grown = self.dense(states, names.up, inner, width, shape.activation)
+        product = self._product(grown, names.down, width, inner)
+        return self._add_norm(product, states, names.down, names.down_norm, shape)
+
+    def _add_norm(
+        self, product: Value, states: Value, linear: str, norm: str, shape: Shape
+    ) -> Value:
+        """``norm(product + bias + states)`` in one pass."""
+        vectors = (f"{norm}.weight", f"{norm}.bias", f"{linear}.bias")
+        scale, shift, bias = (self._vector(name, shape.width) for name in vectors)
+        return self._graph.op(
+            "SkipLayerNormalization", product, states, scale, shift, bias, epsilon=shape.epsilon
+        )
+
+    def _product(self, states: Value, name: str, outputs: int, inputs: int) -> Value:
+        weight = self._checkpoint.take(f"{name}.weight", (outputs, inputs))
+        return self._graph.op("FusedMatMul", states, self._graph.weight(weight), transB=1)
+
+    def _vector(self, name: str, length: int) -> Value:
+        return self._graph.weight(self._checkpoint.take(name, (length,)))

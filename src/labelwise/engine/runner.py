@@ -1,0 +1,67 @@
+"""Packed texts to logits: one session of the runtime, one set of weights, batches side by side."""
+
+from __future__ import annotations
+
+from threading import BoundedSemaphore
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnxruntime as ort
+
+from labelwise.engine.graph import Graph
+from labelwise.engine.layers import Layers
+from labelwise.engine.packing import positions
+
+if TYPE_CHECKING:
+    from labelwise.engine.architectures import Architecture
+    from labelwise.engine.checkpoint import Checkpoint
+    from labelwise.engine.packing import Packed
+    from labelwise.engine.processors import Streams
+
+
+class Runner:
+    """Runs batches of one model. Its state is a session and how many of its streams are free.
+
+    Safe to call from several threads: a call that finds no free stream waits for one.
+    """
+
+    def __init__(
+        self, architecture: Architecture, checkpoint: Checkpoint, streams: Streams
+    ) -> None:
+        self.streams = streams
+        self._architecture = architecture
+        self._session = _session(architecture, checkpoint, streams.threads)
+        self._free = BoundedSemaphore(streams.count)
+
+    def run(self, packed: Packed) -> np.ndarray:
+        """The logits of each text, ``(texts, labels)`` float32, whatever else is in the batch."""
+        starts = packed.starts.reshape(-1, 1)
+        reads_types = self._architecture.reads_types
+        feed = {
+            "ids": packed.ids,
+            "positions": positions(packed, self._architecture.padding_id),
+            "types": packed.types if reads_types else np.zeros_like(packed.ids),
+            "begins": starts[:-1],
+            "ends": starts[1:],
+            "texts": np.array(len(packed)),
+        }
+        with self._free:
+            [logits] = self._session.run(["logits"], feed)
+        result: np.ndarray = logits[0]
+        return result
+
+
+def _session(
+    architecture: Architecture, checkpoint: Checkpoint, threads: int
+) -> ort.InferenceSession:
+    """The architecture's graph over the checkpoint's weights, ready to run."""
+    graph = Graph()
+    message = graph.message(architecture.build(Layers(graph, checkpoint)))
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    # Every batch has lengths of its own: a plan kept for each would never be used again.
+    options.enable_mem_pattern = False
+    arrays = [ort.OrtValue.ortvalue_from_numpy(array) for array in graph.weights.values()]
+    options.add_external_initializers(list(graph.weights), arrays)
+    return ort.InferenceSession(message, options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,202 @@
+"""The specification of the engine: a padded forward pass in NumPy, as transformers has it.
+
+Slow, obvious, and used by tests alone. Also makes small random models in Hugging Face's layout.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MODEL_TYPES = ("bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta")
+ROBERTA_TYPES = ("camembert", "roberta", "xlm-roberta")
+
+Weights = dict[str, np.ndarray]
+Ids = tuple[Sequence[int], Sequence[int]]  # ids and token types of one text
+
+
+def config(model_type: str, labels: int = 3, **changes: Any) -> dict[str, Any]:
+    """The ``config.json`` of a small model; *changes* use BERT's names for the sizes."""
+    sizes = {
+        "hidden_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 80,
+        "vocab_size": 300,
+        "max_position_embeddings": 514 if model_type in ROBERTA_TYPES else 512,
+        "hidden_act": "gelu",
+        **changes,
+    }
+    if model_type == "distilbert":
+        spelt = {
+            "hidden_size": "dim",
+            "num_hidden_layers": "n_layers",
+            "num_attention_heads": "n_heads",
+            "intermediate_size": "hidden_dim",
+            "hidden_act": "activation",
+        }
+        sizes = {spelt.get(key, key): value for key, value in sizes.items()}
+    if model_type in ROBERTA_TYPES:
+        sizes = {"type_vocab_size": 1, "pad_token_id": 1, "layer_norm_eps": 1e-5, **sizes}
+    if model_type == "electra":
+        sizes = {"embedding_size": 24, **sizes}
+    names = {str(number): f"class-{number}" for number in range(labels)}
+    return {"model_type": model_type, "id2label": names, **sizes}
+
+
+def random_weights(config: dict[str, Any], seed: int = 0) -> Weights:
+    """Weights for *config* whose logits are of the order of 1 and differ from text to text."""
+    random = np.random.default_rng(seed)
+    weights = {}
+    for name, shape in shapes(config).items():
+        scale = 1.6 / math.sqrt(shape[-1]) if len(shape) == 2 and "embeddings" not in name else 0.3
+        centre = 1.0 if name.endswith("orm.weight") else 0.0
+        weights[name] = (centre + scale * random.standard_normal(shape)).astype(np.float32)
+    return weights
+
+
+def write_model(folder: Path, config: dict[str, Any], weights: Weights | None = None) -> Path:
+    """*folder* with *config* and *weights* (random where None), without a tokenizer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(weights or random_weights(config), folder / "model.safetensors")
+    return folder
+
+
+def shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The name and shape of every weight, in a fixed order."""
+    names = Names(config)
+    width, inner, narrow = names.width, names.inner, names.narrow
+    found: dict[str, tuple[int, ...]] = {}
+
+    def linear(name: str, outputs: int, inputs: int) -> None:
+        found[f"{name}.weight"], found[f"{name}.bias"] = (outputs, inputs), (outputs,)
+
+    def norm(name: str, size: int) -> None:
+        found[f"{name}.weight"], found[f"{name}.bias"] = (size,), (size,)
+
+    for table, rows in names.tables.items():
+        found[f"{table}.weight"] = (rows, narrow)
+    norm(names.embedding_norm, narrow)
+    if narrow != width:
+        linear("electra.embeddings_project", width, narrow)
+    for number in range(names.layers):
+        query, key, value, output, first_norm, up, down, last_norm = names.layer(number)
+        for part in (query, key, value, output):
+            linear(part, width, width)
+        norm(first_norm, width)
+        linear(up, inner, width)
+        linear(down, width, inner)
+        norm(last_norm, width)
+    hidden, last = names.head
+    linear(hidden, width, width)
+    linear(last, len(config["id2label"]), width)
+    return found
+
+
+class Names:
+    """What each model type calls its sizes and weights."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        kind = config["model_type"]
+        self.distil = kind == "distilbert"
+        prefix = {"camembert": "roberta", "xlm-roberta": "roberta"}.get(kind, kind)
+        sizes = ("dim", "n_layers", "n_heads", "hidden_dim", "activation")
+        if not self.distil:
+            sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads")
+            sizes += ("intermediate_size", "hidden_act")
+        self.width, self.layers, self.heads, self.inner, self.act = (config[key] for key in sizes)
+        self.narrow = config.get("embedding_size", self.width)
+        self.epsilon = 1e-12 if self.distil else config.get("layer_norm_eps", 1e-12)
+        self.prefix = prefix
+        tables = f"{prefix}.embeddings"
+        self.embedding_norm = f"{tables}.LayerNorm"
+        self.tables = {
+            f"{tables}.word_embeddings": config["vocab_size"],
+            f"{tables}.position_embeddings": config["max_position_embeddings"],
+        }
+        if not self.distil:
+            self.tables[f"{tables}.token_type_embeddings"] = config.get("type_vocab_size", 2)
+        self.head = {
+            "bert": ("bert.pooler.dense", "classifier"),
+            "distilbert": ("pre_classifier", "classifier"),
+        }.get(kind, ("classifier.dense", "classifier.out_proj"))
+        self.head_act = {"distilbert": "relu", "electra": "gelu"}.get(kind, "tanh")
+
+    def layer(self, number: int) -> list[str]:
+        """Query, key, value, output, norm, up, down, norm."""
+        if self.distil:
+            layer = f"distilbert.transformer.layer.{number}"
+            parts = (
+                "attention.q_lin attention.k_lin attention.v_lin attention.out_lin sa_layer_norm"
+            )
+            parts += " ffn.lin1 ffn.lin2 output_layer_norm"
+        else:
+            layer = f"{self.prefix}.encoder.layer.{number}"
+            parts = "attention.self.query attention.self.key attention.self.value"
+            parts += " attention.output.dense attention.output.LayerNorm"
+            parts += " intermediate.dense output.dense output.LayerNorm"
+        return [f"{layer}.{part}" for part in parts.split()]
+
+
+def activate(name: str, x: np.ndarray) -> np.ndarray:
+    """The activation *name* of *x*."""
+    if name == "gelu":
+        return x * 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+    if name in {"gelu_new", "gelu_fast", "gelu_pytorch_tanh"}:
+        return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    if name == "quick_gelu":
+        return x / (1 + np.exp(-1.702 * x))
+    if name in {"silu", "swish"}:
+        return x / (1 + np.exp(-x))
+    return {"relu": lambda y: np.maximum(y, 0), "tanh": np.tanh}[name](x)
+
+
+def padded_logits(config: dict[str, Any], weights: Weights, texts: Sequence[Ids]) -> np.ndarray:
+    """The logits of *texts*, ``(texts, labels)``, in float64, padded to the longest and masked."""
+    names, width = Names(config), max(len(ids) for ids, _ in texts)
+    w = {name: array.astype(np.float64) for name, array in weights.items()}
+    padding = config.get("pad_token_id", 0)
+    ids = np.array([[*ids, *[padding] * (width - len(ids))] for ids, _ in texts])
+    types = np.array([[*types, *[0] * (width - len(types))] for _, types in texts])
+    mask = np.array([[0.0] * len(ids) + [-np.inf] * (width - len(ids)) for ids, _ in texts])
+
+    def linear(x: np.ndarray, name: str) -> np.ndarray:
+        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+    def norm(x: np.ndarray, name: str) -> np.ndarray:
+        centred = x - x.mean(-1, keepdims=True)
+        spread = np.sqrt((centred**2).mean(-1, keepdims=True) + names.epsilon)
+        return centred / spread * w[f"{name}.weight"] + w[f"{name}.bias"]
+
+    def heads(x: np.ndarray) -> np.ndarray:
+        return x.reshape(*x.shape[:2], names.heads, -1).swapaxes(1, 2)
+
+    positions = np.broadcast_to(np.arange(width), ids.shape)
+    if config["model_type"] in ROBERTA_TYPES:
+        real = ids != padding
+        positions, types = np.cumsum(real, 1) * real + padding, np.zeros_like(ids)
+    rows = [ids, positions, types]
+    tables = zip(names.tables, rows, strict=False)
+    x = norm(sum(w[f"{table}.weight"][row] for table, row in tables), names.embedding_norm)
+    if names.narrow != names.width:
+        x = linear(x, "electra.embeddings_project")
+    for number in range(names.layers):
+        query, key, value, output, first_norm, up, down, last_norm = names.layer(number)
+        q, k, v = (heads(linear(x, part)) for part in (query, key, value))
+        scores = q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1]) + mask[:, None, None]
+        weight = np.exp(scores - scores.max(-1, keepdims=True))
+        gathered = (weight / weight.sum(-1, keepdims=True)) @ v
+        gathered = gathered.swapaxes(1, 2).reshape(x.shape)
+        x = norm(x + linear(gathered, output), first_norm)
+        x = norm(x + linear(activate(names.act, linear(x, up)), down), last_norm)
+    hidden, last = names.head
+    return linear(activate(names.head_act, linear(x[:, 0], hidden)), last)
