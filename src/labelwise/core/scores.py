@@ -65,12 +65,11 @@ def read_top_k(top_k: object) -> int | None:
 
 def apply(function: Function, logits: np.ndarray) -> np.ndarray:
     """Scores of the same shape, float32, from finite *logits*: ``(..., labels)``. Never NaN."""
-    if function == "softmax":
-        shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        result: np.ndarray = shifted / shifted.sum(axis=-1, keepdims=True)
-        return result
-    if function == "sigmoid":
-        with np.errstate(over="ignore"):  # exp of a large number is inf, and 1 / inf is the right 0
+    with np.errstate(over="ignore"):  # what overflows here ends as the right 0 or 1
+        if function == "softmax":
+            shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+            return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
+        if function == "sigmoid":
             return np.asarray(1 / (1 + np.exp(-logits)))
     return logits
 

@@ -47,7 +47,8 @@ def _groups(root: Path) -> list[Path]:
     except OSError:
         return []
     for line in lines:
-        _, controllers, path = line.split(":", 2)
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
         if controllers == "":
             top = root / "sys/fs/cgroup"
         elif "cpu" in controllers.split(","):

@@ -1,0 +1,260 @@
+"""The weights of a model folder: safetensors before pickle, one file or shards, read one by one."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
+
+from safetensors import safe_open
+
+from labelwise.engine.pickled import pickled_tensors
+from labelwise.engine.stored import WEIGHT_TYPES, Stored, contiguous_strides, read, widened
+from labelwise.errors import BadFile, LabelwiseError, MissingWeight
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MOST_INDEX_BYTES = 32 * 2**20
+LFS_POINTER = b"version https://git-lfs"
+
+TensorsOf = Callable[[BinaryIO], dict[str, Stored]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Weight:
+    """A tensor, the file that holds it, and that file's path for errors."""
+
+    stored: Stored
+    file: BinaryIO
+    path: Path
+
+
+class Checkpoint:
+    """The weights of one model folder, read one at a time.
+
+    A checkpoint is its open files, the weights in them by name, and the names already taken.
+    Names are as today's transformers spells them: without a leading `module.`, and with
+    `weight` and `bias` where old files say `gamma` and `beta`.
+    """
+
+    def __init__(self, folder: Path, weights: dict[str, _Weight], files: ExitStack) -> None:
+        self._folder = folder
+        self._weights = weights
+        self._files = files
+        self._taken: set[str] = set()
+
+    @classmethod
+    def open(cls, folder: Path) -> Checkpoint:
+        """The checkpoint in *folder*: `model.safetensors`, else its index, else the same of
+        `pytorch_model.bin`. Reads where the weights are, not the weights.
+
+        BadFile when there is none, or when a file of it is missing, broken or hostile.
+        """
+        with ExitStack() as files:
+            weights = _weights(folder, files)
+            return cls(folder, weights, files.pop_all())
+
+    def __repr__(self) -> str:
+        return f"<Checkpoint [{len(self._weights)} weights, {len(self._taken)} taken]>"
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._weights
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of the weight *name*; MissingWeight when there is none."""
+        return self._find(name).stored.shape
+
+    def take(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """The weight *name* as a fresh C-contiguous float32 array, now counted as used.
+
+        MissingWeight when there is none; BadFile when its shape is not *shape*, when its type
+        is not a weight's (F16, BF16, F32 or F64), or when it cannot be read.
+        """
+        return self._take(name, shape, stays=())
+
+    def take_stored(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """As `take`, but a weight stored in float16 stays so."""
+        return self._take(name, shape, stays=("F16",))
+
+    def unused(self) -> list[str]:
+        """The names of the weights never taken, sorted."""
+        return sorted(self._weights.keys() - self._taken)
+
+    def close(self) -> None:
+        """Close the files; nothing can be taken any more."""
+        self._files.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _find(self, name: str) -> _Weight:
+        if name not in self._weights:
+            raise MissingWeight(
+                f"{self._folder.name} has no weight {name} among its {len(self._weights)}. "
+                "Check that config.json and the weights belong to the same model."
+            )
+        return self._weights[name]
+
+    def _take(self, name: str, shape: tuple[int, ...], stays: tuple[str, ...]) -> np.ndarray:
+        weight = self._find(name)
+        stored = weight.stored
+        if stored.shape != tuple(shape):
+            raise BadFile(
+                f"{weight.path.name}: the weight {name} has shape {stored.shape}, and config.json "
+                f"asks for {tuple(shape)}. Check that both belong to the same model."
+            )
+        if stored.dtype not in WEIGHT_TYPES:
+            raise BadFile(
+                f"{weight.path.name}: the weight {name} is stored as {stored.dtype}, not as one of "
+                f"{', '.join(WEIGHT_TYPES)}. Save the model again in float32."
+            )
+        with _reading(weight.path):
+            array = read(weight.file, stored)
+        self._taken.add(name)
+        return array if stored.dtype in stays else widened(array, stored.dtype)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Whatever goes wrong inside becomes one BadFile that names the file and the reason."""
+    try:
+        yield
+    except LabelwiseError:
+        raise
+    except OSError as error:
+        reason = error.strerror or _one_line(error)
+        raise BadFile(
+            f"{path.name} cannot be read: {reason}. Check that it is there and its permissions."
+        ) from error
+    except Exception as error:
+        raise BadFile(
+            f"{path.name} cannot be used: {_one_line(error)}. "
+            "Download the model again from a source you trust."
+        ) from error
+
+
+def _one_line(error: Exception) -> str:
+    """The reason that *error* gives, with nothing a terminal would act upon."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return "".join(c if c.isprintable() else "?" for c in text)[:300]
+
+
+def _weights(folder: Path, files: ExitStack) -> dict[str, _Weight]:
+    """The weights of *folder* by today's names, their files open and held by *files*."""
+    kinds: dict[str, TensorsOf] = {
+        "model.safetensors": _safetensors,
+        "pytorch_model.bin": pickled_tensors,
+    }
+    for name, tensors_of in kinds.items():
+        index = folder / f"{name}.index.json"
+        with _reading(folder):
+            alone, sharded = (folder / name).is_file(), index.is_file()
+        if alone:
+            return _renamed(_open(folder / name, tensors_of, files))
+        if sharded:
+            return _renamed(_open_shards(index, tensors_of, files))
+    looked_for = ", ".join(f"{name}, {name}.index.json" for name in kinds)
+    raise BadFile(f"{folder.name} holds no weights: looked for {looked_for}.")
+
+
+def _open(path: Path, tensors_of: TensorsOf, files: ExitStack) -> dict[str, _Weight]:
+    """The weights of one file, as it names them."""
+    with _reading(path):
+        file = files.enter_context(path.open("rb"))
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise BadFile(f"{path.name} is a Git LFS pointer to the weights. Run `git lfs pull`.")
+        file.seek(0)
+        tensors = tensors_of(file)
+    return {name: _Weight(stored, file, path) for name, stored in tensors.items()}
+
+
+def _safetensors(file: BinaryIO) -> dict[str, Stored]:
+    """The tensors of a safetensors file, by name.
+
+    The library judges the file: lengths, types, spans that overlap, leave holes or leave the
+    file. The numbers are then read at the offsets it approved, since it cannot give bfloat16 to
+    numpy and copies the other types through a slower buffer.
+    """
+    with safe_open(file.name, framework="numpy"):
+        pass
+    (header_bytes,) = struct.unpack("<Q", file.read(8))
+    header = json.loads(file.read(header_bytes), object_pairs_hook=_each_once)
+    header.pop("__metadata__", None)
+    return {name: _entry(entry, 8 + header_bytes) for name, entry in header.items()}
+
+
+def _entry(entry: dict[str, Any], data_start: int) -> Stored:
+    shape = tuple(entry["shape"])
+    begin = data_start + entry["data_offsets"][0]
+    return Stored(entry["dtype"], shape, contiguous_strides(shape), begin)
+
+
+def _open_shards(index: Path, tensors_of: TensorsOf, files: ExitStack) -> dict[str, _Weight]:
+    """The weights that *index* lists, as it names them, from the shards beside it."""
+    with _reading(index):
+        weight_map = _weight_map(index)
+    shards: dict[str, dict[str, _Weight]] = {}
+    for shard in sorted(set(weight_map.values())):
+        path = index.with_name(shard)
+        with _reading(path):
+            if not path.is_file():
+                raise BadFile(f"{index.name} names {shard}, which is not there. Download it too.")
+        shards[shard] = _open(path, tensors_of, files)
+    for name, shard in weight_map.items():
+        if name not in shards[shard]:
+            raise BadFile(f"{index.name} places {name!r} in {shard}, which has no such weight.")
+    return {name: shards[shard][name] for name, shard in weight_map.items()}
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """Weight name -> shard, where each shard is a plain file name."""
+    if index.stat().st_size > MOST_INDEX_BYTES:
+        raise ValueError(f"it is longer than {MOST_INDEX_BYTES} bytes")
+    content = json.loads(index.read_bytes(), object_pairs_hook=_each_once)
+    weight_map = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ValueError('it has no "weight_map" object')
+    for shard in weight_map.values():
+        if not isinstance(shard, str) or not _is_plain(shard):
+            raise ValueError(f"it names {str(shard)[:80]!r}, which is not a file of its folder")
+    return weight_map
+
+
+def _is_plain(name: str) -> bool:
+    """Whether *name* can only be a file of the folder it is looked up in, on any system."""
+    return name not in {"", ".", ".."} and PureWindowsPath(name).name == name and "\0" not in name
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; ValueError when it has a key twice."""
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError("its JSON has the same key twice")
+    return content
+
+
+def _renamed(weights: dict[str, _Weight]) -> dict[str, _Weight]:
+    """The same weights under today's names; BadFile when two of them come to share one."""
+    renamed: dict[str, _Weight] = {}
+    for old, weight in weights.items():
+        name = _todays_name(old)
+        if name in renamed:
+            raise BadFile(f"{weight.path.name} holds two weights that are both called {name!r}.")
+        renamed[name] = weight
+    return renamed
+
+
+def _todays_name(name: str) -> str:
+    name = name.removeprefix("module.")
+    for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
+        if name.endswith(old):
+            name = name.removesuffix(old) + new
+    return name

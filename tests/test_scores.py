@@ -1,0 +1,105 @@
+"""Scores are those of transformers' text-classification pipeline."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from labelwise.core.scores import (
+    FUNCTIONS,
+    Score,
+    apply,
+    default_function,
+    rank,
+    read_function,
+    read_top_k,
+)
+from labelwise.errors import BadInput
+
+finite = st.floats(-1e4, 1e4, width=32)
+logits = st.integers(1, 30).flatmap(lambda size: arrays(np.float32, size, elements=finite))
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "labels", "function"),
+    [
+        ("regression", 1, "none"),
+        ("regression", 3, "none"),
+        ("multi_label_classification", 28, "sigmoid"),
+        ("multi_label_classification", 2, "sigmoid"),
+        ("single_label_classification", 2, "softmax"),
+        ("single_label_classification", 1, "sigmoid"),
+        (None, 1, "sigmoid"),
+        (None, 2, "softmax"),
+    ],
+)
+def test_the_function_follows_from_the_problem(problem_type, labels, function):
+    assert default_function(problem_type, labels) == function
+
+
+@given(logits)
+def test_softmax_sums_to_one_for_any_finite_logits(values):
+    scores = apply("softmax", values)
+    assert scores.dtype == np.float32
+    assert scores.sum() == pytest.approx(1, abs=1e-5)
+    assert (scores >= 0).all()
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@given(values=logits)
+def test_no_function_gives_nan_and_all_keep_the_order(function, values):
+    scores = apply(function, values)
+    assert np.isfinite(scores).all()
+    order = np.argsort(values, kind="stable")
+    assert (np.diff(scores[order]) >= 0).all()
+
+
+def test_logits_of_the_largest_size_stay_finite():
+    values = np.array([-3.4e38, 3.4e38], np.float32)
+    assert apply("softmax", values).tolist() == [0, 1]
+    assert apply("sigmoid", values).tolist() == [0, 1]
+
+
+def test_known_values():
+    values = np.array([[1.0, 2.0, 3.0]], np.float32)
+    softmax = [0.09003057, 0.24472848, 0.66524094]
+    assert apply("softmax", values)[0] == pytest.approx(softmax, abs=1e-7)
+    sigmoid = [0.73105858, 0.88079708, 0.95257413]
+    assert apply("sigmoid", values)[0] == pytest.approx(sigmoid, abs=1e-7)
+    assert apply("none", values)[0].tolist() == [1, 2, 3]
+
+
+def test_the_best_comes_first_and_ties_keep_class_order():
+    scores = np.array([0.25, 0.5, 0.25], np.float32)
+    assert rank(scores, "abc") == [Score("b", 0.5), Score("a", 0.25), Score("c", 0.25)]
+    assert rank(scores, "abc", 2) == [Score("b", 0.5), Score("a", 0.25)]
+    assert len(rank(scores, "abc", 99)) == 3
+
+
+@given(logits, st.integers(1, 40))
+def test_ranking_gives_the_first_of_the_sorted_scores(values, top_k):
+    ranked = rank(values, [str(number) for number in range(len(values))], top_k)
+    numbers = range(len(values))
+    best = sorted(numbers, key=lambda number: -values[number])[:top_k]  # sorted is stable
+    assert [score.label for score in ranked] == [str(number) for number in best]
+
+
+@pytest.mark.parametrize("top_k", [0, -1, 1.5, "2", True])
+def test_top_k_is_a_whole_number_from_one(top_k):
+    with pytest.raises(BadInput, match="top_k"):
+        read_top_k(top_k)
+
+
+@pytest.mark.parametrize("name", ["default", "relu", "", 3, True])
+def test_an_unknown_function_is_answered_with_the_three(name):
+    with pytest.raises(BadInput, match="softmax, sigmoid, none"):
+        read_function(name)
+
+
+def test_a_function_may_be_written_in_any_case():
+    assert read_function("Softmax") == "softmax"
+    assert read_function("NONE") == "none"
+    assert read_function(None) is None
