@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors.numpy import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,6 +69,35 @@ def write_model(folder: Path, config: dict[str, Any], weights: Weights | None = 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
     save_file(weights or random_weights(config), folder / "model.safetensors")
+    return folder
+
+
+def write_tokenizer(folder: Path, config: dict[str, Any], longest: int = 512) -> Path:
+    """A tokenizer beside the model: each word ``w5``, ``w6``, ... is the id of its number."""
+    roberta = config["model_type"] in ROBERTA_TYPES
+    first, pad, last, unknown = (
+        ("<s>", "<pad>", "</s>", "<unk>") if roberta else ("[CLS]", "[PAD]", "[SEP]", "[UNK]")
+    )
+    words = [first, pad, last, unknown, "<mask>"]
+    words += [f"w{number}" for number in range(len(words), config["vocab_size"])]
+    numbers = {word: number for number, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordLevel(numbers, unk_token=unknown))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    between, second = (f"{last} {last}", 0) if roberta else (last, 1)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{first} $A {last}",
+        pair=f"{first} $A {between} $B:{second} {last}:{second}",
+        special_tokens=[(first, 0), (last, 2)],
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    kind: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": longest,
+    }
+    kind |= {"unk_token": unknown, "pad_token": pad, "cls_token": first, "sep_token": last}
+    types = ["token_type_ids"] if config["model_type"] in {"bert", "electra"} else []
+    kind["model_input_names"] = ["input_ids", *types, "attention_mask"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(kind))
     return folder
 
 

@@ -25,6 +25,7 @@ def main() -> None:
             write_model(Path(folder), values)
             model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
         recorded[model_type] = {"config": values, "cases": [case(model, n) for n in (1, 8, 30)]}
+    recorded["embedded"] = embedded()
     path = Path(__file__).parent / "recorded_logits.json"
     path.write_text(json.dumps(recorded) + "\n")
 
@@ -40,6 +41,20 @@ def case(model: torch.nn.Module, length: int) -> dict[str, list[int] | list[floa
     with torch.inference_mode():
         logits = model(**feed).logits[0].tolist()
     return {"ids": ids.tolist(), "types": types.tolist(), "logits": logits}
+
+
+def embedded() -> list[dict[str, str | list[float]]]:
+    """What the embedded model gives for a few texts, computed in fp32."""
+    folder = Path(__file__).parents[1] / "src/labelwise/builtin/minilm-l6-sst2"
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    load = transformers.AutoModelForSequenceClassification.from_pretrained
+    model = load(folder, dtype=torch.float32).eval()
+    answers = []
+    for text in ["I like you. I love you", "A dull, endless film.", "", "naïve café ☕ 电影"]:
+        with torch.inference_mode():
+            logits = model(**tokenizer(text, return_tensors="pt")).logits[0].tolist()
+        answers.append({"text": text, "logits": logits})
+    return answers
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,7 +49,7 @@ def test_a_batch_keeps_to_its_ids_unless_it_is_one_text(lengths, most_ids, strea
 def test_two_batches_in_a_row_would_not_fit_into_one(lengths, most_ids, streams):
     share = min(most_ids, -(-sum(lengths) // streams))
     batches = split(lengths, most_ids, streams)
-    for batch, following in zip(batches, batches[1:], strict=False):
+    for batch, following in itertools.pairwise(batches):
         assert sum(lengths[batch]) + lengths[following.start] > share
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from contextlib import contextmanager
 from dataclasses import asdict
+from io import TextIOWrapper
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -20,17 +22,34 @@ if TYPE_CHECKING:
     from labelwise.classifier import Scores
 
 _TEXTS_AT_ONCE = 1024
+_BAR_WIDTH = 20
+_BETWEEN = 18  # the score, and the space around four columns
+_LEAST_TEXT = 16
 
 
 class _Group(click.Group):
-    """A group that ends Labelwise's errors as click ends its own: one line, exit code 2."""
+    """A group whose commands end every mistake of the user in one line and exit code 2."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        with _one_line():
+            return super().make_context(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _one_line():
             return super().invoke(ctx)
-        except LabelwiseError as error:
-            click.echo(f"Error: {error}", err=True)
-            ctx.exit(2)
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Errors of Labelwise and of click become click errors that print one line, without usage."""
+    try:
+        yield
+    except LabelwiseError as error:
+        raise click.UsageError(str(error)) from error
+    except click.exceptions.NoArgsIsHelpError:
+        raise
+    except click.UsageError as error:
+        raise click.UsageError(error.format_message()) from error
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -42,7 +61,7 @@ def main(verbose: bool) -> None:  # noqa: FBT001 - click passes flags by name
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
 
 
-@main.command()
+@main.command(short_help="Print labels and scores for texts.")
 @click.argument("texts", metavar="[TEXT]...", nargs=-1)
 @click.option(
     "-m",
@@ -69,6 +88,9 @@ def classify(
     """Print labels and scores for each TEXT, or for each line of standard input."""
     from labelwise.classifier import Classifier  # noqa: PLC0415 - heavy, and --help must be quick
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal may lack a character of the text
     classifier = Classifier(model, progress=sys.stderr.isatty())
     printer = _JsonPrinter() if as_json else _TablePrinter(by_text=len(texts) != 1)
     truncated = count = 0
@@ -124,28 +146,34 @@ class _TablePrinter:
     """A table with a bar for each score; with *by_text*, the text stands before its labels."""
 
     def __init__(self, *, by_text: bool) -> None:
+        from rich.console import Console  # noqa: PLC0415 - not needed for JSON
+
         self._by_text = by_text
+        self._console = Console()
+        self._bar = "█" if self._console.encoding.startswith("utf") else "#"
         self._header = True
 
     def show(self, texts: list[str], results: list[Scores]) -> None:
-        from rich import box  # noqa: PLC0415 - not needed for JSON
-        from rich.console import Console  # noqa: PLC0415
+        from rich import box  # noqa: PLC0415
         from rich.table import Table  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 
         table = Table(box=box.SIMPLE, pad_edge=False, show_header=self._header)
-        if self._by_text:
-            table.add_column("text", max_width=48, no_wrap=True, overflow="ellipsis")
-        table.add_column("label", no_wrap=True, overflow="ellipsis")
-        table.add_column("score", justify="right")
-        table.add_column("", width=20)
+        for column in ("text", "label")[not self._by_text :]:
+            table.add_column(column, no_wrap=True)
+        table.add_column("score", justify="right", no_wrap=True)
+        table.add_column("", width=_BAR_WIDTH, no_wrap=True)
+        widest = max(len(score.label) for scores in results for score in scores)
+        room = max(self._console.width - widest - _BAR_WIDTH - _BETWEEN, _LEAST_TEXT)
         for text, scores in zip(texts, results, strict=True):
-            for number, score in enumerate(scores):
-                first = Text(" ".join(text.split()) if number == 0 else "")
-                bar = "█" * round(20 * min(max(score.score, 0), 1))
+            shown = Text(" ".join(text.split()))
+            shown.truncate(room, overflow="ellipsis")
+            for score in scores:
+                bar = self._bar * round(_BAR_WIDTH * min(max(score.score, 0), 1))
                 row: list[Text | str] = [Text(score.label), f"{score.score:.4f}", bar]
-                table.add_row(*([first, *row] if self._by_text else row))
-        Console().print(table)
+                table.add_row(*([shown, *row] if self._by_text else row))
+                shown = Text()
+        self._console.print(table)
         self._header = False
 
     def close(self) -> None:

@@ -1,0 +1,203 @@
+"""What the user calls a model -> the folder that holds it.
+
+The Hub's client reads its environment (``HF_HOME``, ``HF_TOKEN``, ``HF_ENDPOINT``,
+``HF_HUB_OFFLINE``) when it is imported, and importing it takes longer than loading the embedded
+model. So it is imported only by what needs the Hub.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+import labelwise
+from labelwise.engine.config import read_object
+from labelwise.errors import BadFile, BadModel, ModelNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EMBEDDED = "labelwise/minilm-l6-sst2"
+
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_DESCRIPTION = [
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    *(f"{weights}.index.json" for weights in _WEIGHTS),
+]
+_REVISION = re.compile(r"(?!.*\.\.)\w[\w.+/-]*")  # a branch, a tag, refs/pr/1 or a commit
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where a model is, and what it is called."""
+
+    id: str  # "labelwise/minilm-l6-sst2", "ORG/NAME", or the folder's name
+    folder: Path
+    revision: str | None  # the commit on the Hub; None for a folder and the embedded model
+
+
+def locate(model: str | Path | None = None, *, progress: bool = False) -> Location:
+    """The folder of *model*; what the Hub has and its cache has not is downloaded.
+
+    *model* is a folder in the Hugging Face layout, or an id on the Hub: ``ORG/NAME``, or ``NAME``
+    alone for the oldest models, with ``@REVISION`` for another branch, tag or commit than
+    ``main``. None is the embedded model. What is both a folder here and an id is the folder.
+    With *progress*, downloads draw their bars on stderr.
+
+    Raises:
+        ModelNotFound: There is no such folder, id or revision, or no way to reach the Hub.
+        BadFile: The folder is no model's folder, or a file cannot be stored.
+    """
+    if model is None or model == EMBEDDED:
+        folder = Path(__file__).parents[1] / "builtin" / EMBEDDED.partition("/")[2]
+        return Location(EMBEDDED, _checked(folder), None)
+    path = os.path.expanduser(model)  # noqa: PTH111 - Path.expanduser raises for an unknown user
+    if model != "" and os.path.isdir(path):  # noqa: PTH112 - says no to whatever is no path
+        folder = _checked(Path(path))
+        # Not resolve(): a folder that is a link is called what the user calls it.
+        return Location(os.path.basename(os.path.abspath(folder)), folder, None)  # noqa: PTH100, PTH119
+    if isinstance(model, Path) or _is_path(model):
+        raise ModelNotFound(f"there is no folder {str(model)!r:.200}")
+    return _on_hub(model, progress=progress)
+
+
+def _is_path(model: str) -> bool:
+    """Whether *model* can only be meant as a folder: a Hub id has one slash at most."""
+    return model.startswith((".", "/", "~")) or len(PurePath(model.partition("@")[0]).parts) > 2
+
+
+def _checked(folder: Path) -> Path:
+    if not (folder / "config.json").is_file():
+        raise BadFile(f"{folder} has no config.json, so it is not a model in Hugging Face layout")
+    return folder
+
+
+def _on_hub(model: str, *, progress: bool) -> Location:
+    """The snapshot of the Hub id *model* in the Hub's cache, brought up to date where possible."""
+    name, revision = _parsed(model)
+    # The error of the HTTP library beneath, which is not the same in all versions of the client.
+    http_error = import_module("huggingface_hub.errors").HTTPError
+    try:
+        folder = _fetched(name, revision, progress=progress)
+    except (OSError, http_error, ValueError) as reason:
+        raise _refusal(name, revision, reason) from None
+    return Location(name, folder, folder.name)
+
+
+def _parsed(model: str) -> tuple[str, str]:
+    """*model* as the id of a repository and a revision."""
+    name, at, revision = model.partition("@")
+    try:
+        import_module("huggingface_hub.utils").validate_repo_id(name)
+    except ValueError:
+        raise ModelNotFound(
+            f"{model!r:.200} is neither a folder here nor an id on the Hub such as ORG/NAME"
+        ) from None
+    if at and not _REVISION.fullmatch(revision):
+        raise ModelNotFound(f"{model!r:.200}: after @ comes a branch, a tag or a commit")
+    return name, revision or "main"
+
+
+def _fetched(name: str, revision: str, *, progress: bool) -> Path:
+    """The snapshot of one commit, with weights in one format; its folder is named after the commit.
+
+    The first call settles which commit *revision* is, and the others ask for that one. Without the
+    Hub, all look in the cache. Weights come last: a snapshot that has them has the rest.
+    """
+    download = partial(
+        import_module("huggingface_hub").snapshot_download,
+        name,
+        library_name="labelwise",
+        library_version=labelwise.__version__,
+    )
+    with _quiet(progress=False):
+        folder = Path(download(revision=revision, allow_patterns=_DESCRIPTION))
+    for files in _formats(_checked(folder)):
+        if not all((folder / file).exists() for file in files):
+            with _quiet(progress=progress):
+                download(revision=folder.name, allow_patterns=files)
+        if all((folder / file).exists() for file in files):
+            return folder
+    raise BadFile(f"{name} has no weights that can be read here: {' or '.join(_WEIGHTS)}")
+
+
+def _formats(folder: Path) -> Iterator[list[str]]:
+    """What may hold the weights, the best first: one file, or the parts that an index names."""
+    for weights in _WEIGHTS:
+        yield [weights]
+        index = folder / f"{weights}.index.json"
+        if index.exists():
+            parts = read_object(index).get("weight_map")
+            names: list[Any] = list(parts.values()) if isinstance(parts, dict) else [None]
+            if not all(isinstance(name, str) and PurePath(name).name == name for name in names):
+                raise BadFile(f"{index}: weight_map must map weights to files beside it")
+            yield sorted(set(names))
+
+
+@contextmanager
+def _quiet(*, progress: bool) -> Iterator[None]:
+    """Keep the Hub's client from writing to stderr anything but, with *progress*, its bars."""
+    utils = import_module("huggingface_hub.utils")
+    import_module("huggingface_hub.utils.logging")  # makes the handlers
+
+    def is_error(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.ERROR
+
+    handlers = logging.getLogger("huggingface_hub").handlers
+    # Where the environment speaks of bars it has the last word, and overruling it is warned of.
+    silenced = not progress and "HF_HUB_DISABLE_PROGRESS_BARS" not in os.environ
+    silenced = silenced and not utils.are_progress_bars_disabled()
+    with ExitStack() as undo:
+        for handler in handlers:
+            handler.addFilter(is_error)
+            undo.callback(handler.removeFilter, is_error)
+        if silenced:
+            utils.disable_progress_bars()
+            undo.callback(utils.enable_progress_bars)
+        yield
+
+
+def _refusal(name: str, revision: str, reason: BaseException) -> BadModel:
+    """What the user is told of *reason*. Its own text is left out: it may quote a header."""
+    errors = import_module("huggingface_hub.errors")
+    if isinstance(reason, errors.LocalEntryNotFoundError) and reason.__cause__:
+        reason = reason.__cause__  # why the cache was the last hope
+    status = getattr(getattr(reason, "response", None), "status_code", None)
+    if isinstance(reason, errors.RevisionNotFoundError):
+        return ModelNotFound(f"{name} has no revision {revision!r} on the Hub")
+    if isinstance(reason, errors.GatedRepoError) or status == 403:
+        return ModelNotFound(
+            f"{name} is gated: ask for access on its page on the Hub, and set HF_TOKEN to an "
+            "access token that may read it"
+        )
+    if isinstance(reason, errors.RepositoryNotFoundError) or status == 401:
+        return ModelNotFound(
+            f"there is no model {name} on the Hub, or it is private: check the id, or set HF_TOKEN "
+            "to an access token that may read it"
+        )
+    if isinstance(reason, OSError) and reason.errno and not isinstance(reason, ConnectionError):
+        return BadFile(
+            f"{name} cannot be stored in the Hub's cache: {reason.strerror}. "
+            "Make room, or set HF_HOME to another folder"
+        )
+    offline = isinstance(reason, errors.OfflineModeIsEnabled)
+    why = "HF_HUB_OFFLINE is set" if offline else "the Hub cannot be reached"
+    advice = "unset HF_HUB_OFFLINE once" if offline else "check the network and HF_ENDPOINT"
+    return ModelNotFound(
+        f"{name} is not in the Hub's cache, or not all of it, and {why}: {advice}, "
+        "or give the path of a folder"
+    )

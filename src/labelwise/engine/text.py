@@ -1,0 +1,145 @@
+"""Texts -> ids, as the model's own tokenizer cuts them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from labelwise.engine.tokenizer_files import guarded, read_settings, read_tokenizer
+from labelwise.errors import BadFile, BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import tokenizers
+
+Text = str | tuple[str, str]  # a text, or a pair
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One text as the model reads it."""
+
+    ids: np.ndarray  # (length,) int64
+    types: np.ndarray  # (length,) int64: 1 for the second of a pair if the tokenizer says so, or 0
+    full_length: int  # ids before truncation
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the model does not see all of the text."""
+        return self.full_length > len(self.ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenizer:
+    """A model's tokenizer. Nothing in it changes, so several threads may call it at once."""
+
+    limit: int  # most ids a text may have, special ids included
+    vocab_size: int  # every id that it can give is smaller
+    _rust: tokenizers.Tokenizer
+    _typed: bool  # the model is meant to see the types
+    _keeps_end: bool  # a long text loses its beginning
+
+    @classmethod
+    def open(cls, folder: Path, positions: int, model_type: str) -> Self:
+        """The tokenizer in *folder*, for a model of *model_type* that has *positions* positions.
+
+        Raises:
+            BadFile: No file of it is there, or one is broken.
+        """
+        settings = read_settings(folder)
+        rust, typed = read_tokenizer(folder, model_type, settings)
+        with guarded(f"the tokenizer in {folder}"):
+            single, pair = (rust.encode_batch_fast([text])[0].ids for text in ("", ("", "")))
+        if not single:
+            raise BadFile(f"the tokenizer in {folder} puts no special ids around a text")
+        largest = max(*rust.get_vocab(with_added_tokens=True).values(), *single, *pair)
+        return cls(
+            limit=_limit(settings, positions, least=len(pair) + 1),
+            vocab_size=largest + 1,
+            _rust=rust,
+            _typed=typed,
+            _keeps_end=settings.get("truncation_side") == "left",
+        )
+
+    def encode(self, texts: Sequence[Text]) -> list[Encoded]:
+        """Each of *texts* as ids, cut to `limit`; of a pair the longer text is cut first.
+
+        Raises:
+            BadInput: A text is neither a string nor a pair of strings, or is not valid Unicode.
+        """
+        # One by one: a batch starts threads inside the library, which do not survive a fork.
+        # They would halve a time that is small beside the model's.
+        return [self._encode(text, number) for number, text in enumerate(texts, start=1)]
+
+    def _encode(self, text: Text, number: int) -> Encoded:
+        _check_types(text, number)
+        try:
+            with guarded("the tokenizer"):
+                encoding = self._rust.encode_batch_fast([text])[0]
+        except BadFile:
+            _check_unicode(text, number)
+            raise BadFile(f"the tokenizer fails on text {number}; its files are broken") from None
+        ids = np.array(encoding.ids, dtype=np.int64)
+        types = np.array(encoding.type_ids, np.int64) if self._typed else np.zeros_like(ids)
+        if len(ids) <= self.limit:
+            return Encoded(ids, types, full_length=len(ids))
+        kept = self._kept(np.array(encoding.sequence_ids, dtype=np.float32))
+        return Encoded(ids[kept], types[kept], full_length=len(ids))
+
+    def _kept(self, owners: np.ndarray) -> np.ndarray:
+        """Which ids stay. *owners*: the text that each id is of, 0 or 1, or NaN for a special id.
+
+        Were the library to truncate, it would keep what it cuts off as well: for a pair, each part
+        of one text with each part of the other, which takes seconds where both are long.
+        """
+        kept: np.ndarray = np.isnan(owners)
+        places = [np.flatnonzero(owners == text) for text in (0, 1)]
+        shares = _shares(len(places[0]), len(places[1]), self.limit - int(kept.sum()))
+        for place, share in zip(places, shares, strict=True):
+            kept[place[len(place) - share :] if self._keeps_end else place[:share]] = True
+        return kept
+
+
+def _shares(first: int, second: int, room: int) -> tuple[int, int]:
+    """How many ids each of two texts keeps, of *room*: the longer gives way, then both alike."""
+    less = min(first, second, room // 2)
+    return (less, room - less) if first <= second else (room - less, less)
+
+
+def _limit(settings: Mapping[str, Any], positions: int, *, least: int) -> int:
+    """The most ids of a text: the model's positions, or fewer if the settings say so."""
+    most = settings.get("model_max_length", settings.get("max_len"))
+    most = positions if most is None else most  # often a huge number that stands for "no limit"
+    if not isinstance(most, int | float) or isinstance(most, bool) or math.isnan(most):
+        raise BadFile(f"tokenizer_config.json: model_max_length must be a number, not {most!r:.40}")
+    if min(most, positions) < least:
+        raise BadFile(
+            f"the model reads {min(most, positions)} ids at most; "
+            f"a pair of texts with its special ids needs {least}"
+        )
+    return int(min(most, positions))
+
+
+def _check_types(text: Text, number: int) -> None:
+    parts = text if isinstance(text, tuple) and len(text) == 2 else (text,)
+    for part in parts:
+        if not isinstance(part, str):
+            came = type(part).__name__
+            raise BadInput(f"text {number} must be a string or a pair of strings, not {came}")
+
+
+def _check_unicode(text: Text, number: int) -> None:
+    try:
+        "".join(text).encode()
+    except UnicodeEncodeError:
+        raise BadInput(
+            f"text {number} is not valid Unicode: it holds half of a surrogate pair"
+        ) from None

@@ -1,0 +1,138 @@
+"""The command line as a user meets it: each command in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+
+def labelwise(*arguments, stdin=b""):
+    command = [sys.executable, "-m", "labelwise", *arguments]
+    return subprocess.run(command, input=stdin, capture_output=True, check=False)  # noqa: S603
+
+
+def one_line(run):
+    """The one line of an error; nothing else was printed, and the exit code is 2."""
+    assert run.returncode == 2
+    assert run.stdout == b""
+    [line] = run.stderr.decode().splitlines()
+    return line
+
+
+def test_a_text_is_answered_with_all_labels_as_a_table():
+    run = labelwise("classify", "I like you. I love you")
+    assert (run.returncode, run.stderr) == (0, b"")
+    _, _, _, first, second, *_ = run.stdout.decode().splitlines()
+    assert first.split()[:2] == ["POSITIVE", "0.9984"]
+    assert second.split()[:2] == ["NEGATIVE", "0.0016"]
+
+
+def test_several_texts_stand_before_their_labels_without_markup():
+    run = labelwise("classify", "-k", "1", "[b]Good[/b]\nfilm", "x" * 500)
+    lines = run.stdout.decode().splitlines()
+    assert "[b]Good[/b] film" in lines[3]
+    assert "…" in lines[4]
+    assert max(map(len, lines)) <= 80
+
+
+def test_json_is_a_list_of_labels_for_each_text():
+    run = labelwise("classify", "--json", "--top-k", "1", "good", "bad")
+    answers = json.loads(run.stdout)
+    assert [[score["label"] for score in scores] for scores in answers] == [
+        ["POSITIVE"],
+        ["NEGATIVE"],
+    ]
+
+
+def test_lines_of_standard_input_are_texts():
+    run = labelwise("classify", "--json", stdin="good\r\nbad\n\ncafé".encode())
+    assert len(json.loads(run.stdout)) == 4
+    assert json.loads(labelwise("classify", "--json").stdout) == []
+
+
+def test_a_function_is_applied_to_the_logits():
+    run = labelwise("classify", "--json", "--function-to-apply", "NONE", "good")
+    positive, negative = json.loads(run.stdout)[0]
+    assert positive["score"] > 1
+    assert negative["score"] < 0
+
+
+def test_truncation_is_said_on_standard_error():
+    run = labelwise("classify", "--json", "word " * 600, "short")
+    assert len(json.loads(run.stdout)) == 2
+    assert run.stderr.decode() == (
+        "1 of 2 texts were longer than the 512 ids that the model reads; "
+        "the rest of each was left out.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["classify", "--model", "./nowhere", "x"], "./nowhere"),
+        (["classify", "--top-k", "0", "x"], "--top-k"),
+        (["classify", "--function-to-apply", "relu", "x"], "'relu' is not one of 'softmax'"),
+        (["classify", "--colour", "x"], "--colour"),
+        (["clasify", "x"], "clasify"),
+        (["--loud"], "--loud"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments, said):
+    assert said in one_line(labelwise(*arguments))
+
+
+def test_broken_text_is_one_line_and_never_shown():
+    line = one_line(labelwise("classify", stdin=b"fine\nsecret \xff\n"))
+    assert line == "Error: line 2 of standard input is not UTF-8"
+    assert "text 1" in one_line(labelwise("classify", b"secret \xff"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", b"{"),
+        ("config.json", b'{"model_type": "gpt2"}'),
+        ("model.safetensors", b"\xff" * 64),
+        ("tokenizer.json", b"[]"),
+    ],
+)
+def test_a_broken_model_folder_is_one_line(name, content, tmp_path, embedded):
+    for file in embedded.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    (tmp_path / name).unlink()
+    (tmp_path / name).write_bytes(content)
+    assert one_line(labelwise("classify", "--model", str(tmp_path), "x")).startswith("Error: ")
+
+
+def test_a_terminal_without_the_characters_still_gets_the_scores(monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    run = labelwise("classify", "café", "good")
+    assert run.returncode == 0
+    assert b"caf?" in run.stdout
+
+
+def test_help_comes_without_loading_the_engine():
+    command = [sys.executable, "-X", "importtime", "-m", "labelwise", "--help"]
+    run = subprocess.run(command, capture_output=True, check=True)  # noqa: S603
+    assert b"classify" in run.stdout
+    for heavy in (b"numpy", b"onnx", b"tokenizers", b"huggingface_hub", b"rich"):
+        assert heavy not in run.stderr
+
+
+def test_the_package_is_imported_in_a_tenth_of_a_second():
+    code = "import time; t = time.perf_counter(); import labelwise; print(time.perf_counter() - t)"
+    took = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)  # noqa: S603
+        for _ in range(3)
+    ]
+    assert min(took) < 0.1
+
+
+def test_the_first_answer_takes_less_than_twice_the_two_seconds_that_are_promised():
+    began = time.perf_counter()
+    assert labelwise("classify", "I like you").returncode == 0
+    assert time.perf_counter() - began < 4

@@ -1,0 +1,248 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from hub_server import Hub
+from labelwise.core.locate import EMBEDDED, locate
+from labelwise.errors import BadFile, ModelNotFound
+
+# One process for several models: the client reads its environment once, when it is imported.
+CLIENT = """
+import json, sys
+from labelwise.core.locate import locate
+from labelwise.errors import LabelwiseError
+
+def answer(model):
+    try:
+        found = locate(model, progress="--progress" in sys.argv)
+    except LabelwiseError as reason:
+        return {"error": type(reason).__name__, "message": str(reason)}
+    files = sorted(file.name for file in found.folder.iterdir())
+    return {"id": found.id, "revision": found.revision, "files": files}
+
+print(json.dumps([answer(model) for model in sys.argv[1:] if model != "--progress"]))
+"""
+TEXT = {"config.json": b"{}", "tokenizer.json": b'{"a": 1}', "tokenizer_config.json": b'{"b": 2}'}
+USELESS = {
+    "README.md": b"read me",
+    "onnx/model.onnx": b"onnx",
+    "onnx/config.json": b"onnx config",
+    "tf_model.h5": b"tf",
+    "flax_model.msgpack": b"flax",
+    "training_args.bin": b"args",
+    "optimizer.pt": b"optimizer",
+    "pytorch_model.bin": b"pickled",
+    "model.fp16.safetensors": b"variant",
+}
+
+
+@pytest.fixture
+def hub():
+    with Hub() as hub:
+        yield hub
+
+
+def ask(hub, home, *arguments, **changes):
+    """What `locate` answers in a process of its own, whose stderr stays empty."""
+    command = [sys.executable, "-W", "error", "-c", CLIENT, *arguments]
+    environment = hub.environment(home, **changes)
+    done = subprocess.run(  # noqa: S603
+        command, env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    if "--progress" not in arguments:
+        assert done.stderr == ""
+    return json.loads(done.stdout), done.stderr
+
+
+def folder(path, name="model"):
+    """A folder that looks like a model."""
+    (path / name).mkdir(parents=True)
+    (path / name / "config.json").write_text("{}")
+    return path / name
+
+
+def test_nothing_named_is_the_embedded_model():
+    found = locate()
+    assert found == locate(EMBEDDED)
+    assert (found.id, found.revision) == ("labelwise/minilm-l6-sst2", None)
+    assert (found.folder / "model.safetensors").is_file()
+
+
+def test_a_folder_is_found_however_it_is_written(tmp_path, monkeypatch):
+    home = folder(tmp_path, "org/name")
+    monkeypatch.chdir(tmp_path / "org")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for written in [home, str(home), "./name", "name", "~/org/name", "../org/name"]:
+        found = locate(written)
+        assert (found.id, found.revision) == ("name", None)
+        assert found.folder.samefile(home)
+    monkeypatch.chdir(home)
+    assert locate(".").id == "name"
+
+
+def test_a_folder_wins_over_an_id_on_the_hub(tmp_path, monkeypatch):
+    folder(tmp_path, "org/name")
+    monkeypatch.chdir(tmp_path)
+    assert locate("org/name").revision is None
+
+
+def test_a_link_to_a_folder_keeps_its_name(tmp_path):
+    (tmp_path / "current").symlink_to(folder(tmp_path, "v12"))
+    assert locate(tmp_path / "current").id == "current"
+
+
+@pytest.mark.parametrize("model", ["./absent", "/absent", "~/absent", "a/b/c", "../x/y"])
+def test_what_can_only_be_a_folder_and_is_absent_is_named(model):
+    with pytest.raises(ModelNotFound, match="there is no folder"):
+        locate(model)
+
+
+def test_a_folder_without_a_configuration_is_refused(tmp_path):
+    with pytest.raises(BadFile, match=r"has no config\.json"):
+        locate(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "model", ["", "a b", "org/name.git", "org/na\0me", "\ud800", "x" * 500, "org/--", "@main"]
+)
+def test_what_is_no_id_is_refused_in_one_line(model):
+    with pytest.raises(ModelNotFound, match="neither a folder here nor an id") as refusal:
+        locate(model)
+    assert "\n" not in str(refusal.value)
+    assert len(str(refusal.value)) < 300
+
+
+@pytest.mark.parametrize("revision", ["", "../../secret", "/etc", "a b", "a\nb"])
+def test_what_is_no_revision_is_refused(revision):
+    with pytest.raises(ModelNotFound, match="after @ comes a branch, a tag or a commit"):
+        locate(f"org/name@{revision}")
+
+
+def test_the_embedded_model_does_not_import_the_client_of_the_hub():
+    code = "import sys; from labelwise.core.locate import locate; locate(); print(*sys.modules)"
+    command = [sys.executable, "-c", code]
+    modules = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
+    assert "labelwise.core.locate" in modules.split()
+    assert "huggingface_hub" not in modules.split()
+
+
+def test_the_needed_files_are_fetched_once_and_found_without_the_hub(tmp_path):
+    with Hub() as hub:
+        commit = hub.add("org/name", {**TEXT, **USELESS, "model.safetensors": b"weights"})
+        files = sorted([*TEXT, "model.safetensors"])
+        (first,), _ = ask(hub, tmp_path, "org/name")
+        assert first == {"id": "org/name", "revision": commit, "files": files}
+        assert hub.downloads == files
+
+        hub.requests.clear()
+        (second,), _ = ask(hub, tmp_path, "org/name")
+        assert second == first
+        assert hub.downloads == []
+    (offline,), _ = ask(hub, tmp_path, "org/name", HF_HUB_OFFLINE="1")
+    (unreachable, absent), _ = ask(hub, tmp_path, "org/name", "org/other")
+    assert offline == unreachable == first
+    assert absent["error"] == "ModelNotFound"
+    assert absent["message"] == (
+        "org/other is not in the Hub's cache, or not all of it, and the Hub cannot be reached: "
+        "check the network and HF_ENDPOINT, or give the path of a folder"
+    )
+
+
+def test_weights_come_in_one_format(hub, tmp_path):
+    parts = {f"model-0000{part}-of-00002.safetensors": b"part%d" % part for part in (1, 2)}
+    index = json.dumps({"weight_map": dict(zip("ab", parts, strict=True))}).encode()
+    old_parts = {name.replace("model-", "pytorch_model-"): b"old" + parts[name] for name in parts}
+    old_index = json.dumps({"weight_map": dict(zip("ab", old_parts, strict=True))}).encode()
+    new = {"model.safetensors.index.json": index, **parts}
+    old = {"pytorch_model.bin.index.json": old_index, **old_parts}
+    hub.add("org/pickled", {"config.json": b"{}", "pytorch_model.bin": b"pickled"})
+    hub.add("org/parts", {"config.json": b"{}", **new, "pytorch_model.bin": b"pickled", **old})
+    hub.add("org/old-parts", {"config.json": b"{}", **old})
+    hub.add("org/none", {"config.json": b"{}", "tf_model.h5": b"tf"})
+    hub.add("old-name", {"config.json": b"{}", "model.safetensors": b"weights"})
+    names = ["org/pickled", "org/parts", "org/old-parts", "org/none", "old-name"]
+    (pickled, both, older, none, bare), _ = ask(hub, tmp_path, *names)
+    assert pickled["files"] == ["config.json", "pytorch_model.bin"]
+    assert both["files"] == sorted(["config.json", "pytorch_model.bin.index.json", *new])
+    assert older["files"] == sorted(["config.json", *old])
+    assert none["error"] == "BadFile"
+    assert none["message"].endswith("model.safetensors or pytorch_model.bin")
+    assert (bare["id"], bare["files"]) == ("old-name", ["config.json", "model.safetensors"])
+
+
+def test_a_revision_is_a_branch_a_tag_or_a_commit(hub, tmp_path):
+    weights = {"config.json": b"{}", "model.safetensors": b"weights"}
+    first = hub.add("org/name", weights)
+    branch = hub.add("org/name", {**weights, "vocab.txt": b"a"}, revision="refs/pr/1")
+    last = hub.add("org/name", weights)
+    names = [f"org/name@{revision}" for revision in (first, "refs/pr/1", "main", "nope", "f" * 40)]
+    (old, other, main, absent, no_commit), _ = ask(hub, tmp_path, *names)
+    assert [old["revision"], other["revision"], main["revision"]] == [first, branch, last]
+    assert "vocab.txt" in other["files"]
+    assert absent["error"] == no_commit["error"] == "ModelNotFound"
+    assert absent["message"] == "org/name has no revision 'nope' on the Hub"
+
+
+def test_who_may_not_read_a_model_is_told_of_the_access_token(hub, tmp_path):
+    needed = {"access_token": "s3cret"}
+    hub.add("org/private", {"config.json": b"{}", "model.safetensors": b"w"}, **needed)
+    (private, absent), _ = ask(hub, tmp_path, "org/private", "org/absent")
+    (wrong,), _ = ask(hub, tmp_path, "org/private", HF_TOKEN="wrong")  # noqa: S106
+    (right,), _ = ask(hub, tmp_path, "org/private", HF_TOKEN="s3cret")  # noqa: S106
+    assert private["message"] == wrong["message"]
+    assert private["message"].startswith("org/private is gated: ask for access")
+    assert "HF_TOKEN" in private["message"]
+    assert absent["message"].startswith("there is no model org/absent on the Hub")
+    assert right["files"] == ["config.json", "model.safetensors"]
+
+
+def test_an_unfinished_download_is_not_used_offline_and_finished_online(hub, tmp_path):
+    hub.add("org/name", {**TEXT, "model.safetensors": b"weights"})
+    ask(hub, tmp_path, "org/name")
+    (missing,) = tmp_path.glob("hub/models--org--name/snapshots/*/model.safetensors")
+    missing.unlink()
+    (offline, absent), _ = ask(hub, tmp_path, "org/name", "org/other", HF_HUB_OFFLINE="1")
+    assert offline["error"] in {"ModelNotFound", "BadFile"}  # old clients do not know what lacks
+    assert absent["error"] == "ModelNotFound"
+    assert "or not all of it, and HF_HUB_OFFLINE is set" in absent["message"]
+    (online,), _ = ask(hub, tmp_path, "org/name")
+    assert online["files"] == sorted([*TEXT, "model.safetensors"])
+
+
+def test_weights_are_fetched_after_all_else(hub, tmp_path):
+    """An interrupted download is seen as such: it has no weights."""
+    hub.add("org/name", {"model.safetensors": b"weights", **TEXT})
+    ask(hub, tmp_path, "org/name")
+    (*_, last) = (path for method, path in hub.requests if method == "GET")
+    assert last.endswith("/model.safetensors")
+
+
+def test_hostile_repositories_are_refused_in_one_line(hub, tmp_path):
+    outside = json.dumps({"weight_map": {"a": "../../../../etc/passwd"}}).encode()
+    hub.add("org/outside", {"config.json": b"{}", "model.safetensors.index.json": outside})
+    hub.add("org/broken", {"config.json": b"{}", "model.safetensors.index.json": b"[1"})
+    hub.add("org/bare", {"model.safetensors": b"weights"})
+    answers, _ = ask(hub, tmp_path, "org/outside", "org/broken", "org/bare")
+    assert [answer["error"] for answer in answers] == ["BadFile"] * 3
+    assert not any("\n" in answer["message"] for answer in answers)
+    assert "weight_map must map weights to files beside it" in answers[0]["message"]
+    assert "has no config.json" in answers[2]["message"]
+
+
+def test_a_cache_that_cannot_be_written_is_named(hub, tmp_path):
+    hub.add("org/name", {"config.json": b"{}", "model.safetensors": b"weights"})
+    (tmp_path / "file").write_text("no folder")
+    (answer,), _ = ask(hub, tmp_path / "file", "org/name")
+    assert answer["error"] == "BadFile"
+    assert "HF_HOME" in answer["message"]
+
+
+def test_progress_is_shown_to_those_who_ask_while_something_is_fetched(hub, tmp_path):
+    hub.add("org/name", {**TEXT, "model.safetensors": b"weights"})
+    _, shown = ask(hub, tmp_path, "org/name", "--progress", TQDM_POSITION="-1")
+    _, nothing = ask(hub, tmp_path, "org/name", "--progress", TQDM_POSITION="-1")
+    assert nothing == ""
+    assert "%|" in shown
+    assert "unauthenticated" not in shown

@@ -1,0 +1,378 @@
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import tokenizers
+
+from labelwise.engine.text import Tokenizer
+from labelwise.errors import BadFile, BadInput
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "##s", "É", "e"]
+UNK, CLS, SEP, GOOD, BAD, FILM, PLURAL, ACUTE, E = 1, 2, 3, 5, 6, 7, 8, 9, 10
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An old folder of a BERT: a vocabulary and nothing else."""
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS), encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def roberta(tmp_path):
+    """An old folder of a RoBERTa: every byte is in its vocabulary, and one merge."""
+    letters = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    words = ["<s>", "<pad>", "</s>", "<unk>", *letters, "ba", "<mask>"]
+    vocabulary = {word: number for number, word in enumerate(words)}
+    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\nb a\n")
+    return tmp_path
+
+
+def opened(folder, positions=512, model_type="bert", **settings):
+    if settings:
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return Tokenizer.open(folder, positions, model_type)
+
+
+def ids(tokenizer, *texts):
+    return [encoded.ids.tolist() for encoded in tokenizer.encode(texts)]
+
+
+def as_json(folder, **changes):
+    """Turn *folder* into one with a ``tokenizer.json``, changed where said."""
+    content = json.loads(opened(folder)._rust.to_str()) | changes
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    (folder / "vocab.txt").unlink()
+    return folder
+
+
+def test_a_text_is_framed_and_of_type_nought(folder):
+    (encoded,) = opened(folder).encode(["Good films"])
+    assert encoded.ids.tolist() == [CLS, GOOD, FILM, PLURAL, SEP]
+    assert encoded.types.tolist() == [0] * 5
+    assert encoded.ids.dtype == encoded.types.dtype == np.int64
+    assert (len(encoded), encoded.full_length, encoded.truncated) == (5, 5, False)
+
+
+def test_the_second_text_of_a_pair_has_type_one(folder):
+    (encoded,) = opened(folder).encode([("good", "bad film")])
+    assert encoded.ids.tolist() == [CLS, GOOD, SEP, BAD, FILM, SEP]
+    assert encoded.types.tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_an_empty_text_is_its_special_ids(folder):
+    assert ids(opened(folder), "", ("", ""), ("", "bad")) == [
+        [CLS, SEP],
+        [CLS, SEP, SEP],
+        [CLS, SEP, BAD, SEP],
+    ]
+
+
+def test_nothing_gives_nothing(folder):
+    assert opened(folder).encode([]) == []
+
+
+def test_special_tokens_typed_by_the_user_are_special(folder):
+    assert ids(opened(folder), "good [SEP]bad", "[sep]") == [
+        [CLS, GOOD, SEP, BAD, SEP],
+        [CLS, UNK, UNK, UNK, SEP],
+    ]
+
+
+def test_case_and_accents_follow_the_settings(folder):
+    assert ids(opened(folder), "É") == [[CLS, E, SEP]]
+    assert ids(opened(folder, do_lower_case=False), "É Good") == [[CLS, ACUTE, UNK, SEP]]
+    assert ids(opened(folder, do_lower_case=False, strip_accents=True), "é") == [[CLS, E, SEP]]
+
+
+def test_settings_overrule_a_tokenizer_json_only_where_they_speak(folder):
+    as_json(folder)
+    assert ids(opened(folder), "Good") == [[CLS, GOOD, SEP]]
+    assert ids(opened(folder, do_lower_case=False), "Good") == [[CLS, UNK, SEP]]
+    assert ids(opened(folder, tokenizer_class="PreTrainedTokenizerFast"), "Good") == [
+        [CLS, GOOD, SEP]
+    ]
+
+
+def test_a_roberta_frames_pairs_with_two_separators_and_no_types(roberta):
+    tokenizer = opened(roberta, model_type="roberta")
+    (encoded,) = tokenizer.encode([("ba", "ba")])
+    merged = tokenizer.vocab_size - 2
+    assert encoded.ids.tolist() == [0, merged, 2, 2, merged, 2]
+    assert encoded.types.tolist() == [0] * 6
+    assert ids(tokenizer, "<mask>") == [[0, tokenizer.vocab_size - 1, 2]]
+
+
+def test_padding_and_truncation_of_a_tokenizer_json_are_dropped(folder):
+    rust = opened(folder)._rust
+    rust.enable_padding(length=50)
+    rust.enable_truncation(4)
+    rust.save(str(folder / "tokenizer.json"))
+    assert ids(opened(folder), "good good good") == [[CLS, GOOD, GOOD, GOOD, SEP]]
+
+
+def test_the_limit_is_the_smaller_of_settings_and_positions(folder):
+    assert opened(folder, positions=20).limit == 20
+    assert opened(folder, positions=20, model_max_length=9).limit == 9
+    assert opened(folder, positions=20, max_len=9.0).limit == 9
+    assert opened(folder, positions=20, model_max_length=10**30).limit == 20
+    assert opened(folder, positions=20, model_max_length=1e30).limit == 20
+    assert opened(folder, positions=20, model_max_length=None, max_len=9).limit == 20
+
+
+def test_a_long_text_keeps_its_frame_and_says_what_it_was(folder):
+    (encoded,) = opened(folder, positions=5).encode(["good bad film good bad"])
+    assert encoded.ids.tolist() == [CLS, GOOD, BAD, FILM, SEP]
+    assert (encoded.full_length, encoded.truncated) == (7, True)
+
+
+def test_a_long_text_may_lose_its_beginning(folder):
+    tokenizer = opened(folder, positions=5, truncation_side="left")
+    assert ids(tokenizer, "good good bad film bad") == [[CLS, BAD, FILM, BAD, SEP]]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kept"),
+    [
+        (1, 9, (1, 4)),
+        (9, 1, (4, 1)),
+        (9, 9, (2, 3)),
+        (9, 8, (3, 2)),
+        (2, 3, (2, 3)),
+        (0, 9, (0, 5)),
+    ],
+)
+def test_of_a_pair_the_longer_is_cut_first(folder, first, second, kept):
+    (encoded,) = opened(folder, positions=8).encode([("good " * first, "bad " * second)])
+    expected = [CLS, *[GOOD] * kept[0], SEP, *[BAD] * kept[1], SEP]
+    assert encoded.ids.tolist() == expected
+    assert encoded.types.tolist() == [0] * (kept[0] + 2) + [1] * (kept[1] + 1)
+    assert encoded.full_length == first + second + 3
+
+
+def test_a_pair_of_very_long_texts_takes_no_time(folder):
+    """What is cut off is not kept: parts of one with parts of the other would be a million here."""
+    began = time.perf_counter()
+    (encoded,) = opened(folder, positions=64).encode([("good " * 60_000, "bad " * 60_000)])
+    assert time.perf_counter() - began < 10
+    assert (len(encoded), encoded.full_length) == (64, 120_003)
+
+
+def test_a_word_without_end_takes_no_time(folder, roberta):
+    began = time.perf_counter()
+    for model_type in ("bert", "roberta"):
+        tokenizer = opened(folder if model_type == "bert" else roberta, model_type=model_type)
+        tokenizer.encode(["b" * 1_000_000, "\u4e00" * 100_000, " " * 1_000_000])
+    assert time.perf_counter() - began < 10
+
+
+@pytest.mark.parametrize("text", ["\ud800", "good \udfff", ("good", "\ud83d"), ("\ud83d", "good")])
+def test_half_a_surrogate_pair_is_refused_by_its_number(folder, text):
+    with pytest.raises(BadInput) as refusal:
+        opened(folder).encode(["good", "bad", text])
+    assert str(refusal.value) == "text 3 is not valid Unicode: it holds half of a surrogate pair"
+
+
+@pytest.mark.parametrize(
+    ("text", "came"),
+    [
+        (None, "NoneType"),
+        (7, "int"),
+        (b"good", "bytes"),
+        (["good", "bad"], "list"),
+        (("good",), "tuple"),
+        (("good", "bad", "film"), "tuple"),
+        (("good", None), "NoneType"),
+    ],
+)
+def test_what_is_no_text_is_refused_by_its_number(folder, text, came):
+    with pytest.raises(BadInput) as refusal:
+        opened(folder).encode(["good", text])
+    assert str(refusal.value) == f"text 2 must be a string or a pair of strings, not {came}"
+
+
+def test_threads_share_a_tokenizer(folder):
+    tokenizer = opened(folder, positions=6)
+    texts = ["good", "bad films", ("good " * 9, "bad"), "film " * 50]
+    expected = ids(tokenizer, *texts)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: ids(tokenizer, *texts), range(200)))
+    assert answers == [expected] * 200
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_process_may_fork_after_texts_were_encoded(folder):
+    """The library's own threads would warn, and hang at worst."""
+    code = (
+        "import os, sys, pathlib\n"
+        "from labelwise.engine.text import Tokenizer\n"
+        "tokenizer = Tokenizer.open(pathlib.Path(sys.argv[1]), 512, 'bert')\n"
+        "tokenizer.encode(['good', 'bad'] * 50)\n"
+        "child = os.fork()\n"
+        "child and os.waitpid(child, 0)\n"
+        "tokenizer.encode(['good', 'bad'] * 50)\n"
+        "print(*tokenizer.encode(['good'])[0].ids, flush=True)\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if key[:4] != "TOKE"}
+    command = [sys.executable, "-c", code, str(folder)]
+    done = subprocess.run(  # noqa: S603
+        command, env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "2 5 3\n2 5 3\n"
+    assert "parallelism" not in done.stderr
+
+
+def test_every_id_is_below_vocab_size(folder):
+    assert opened(folder).vocab_size == len(WORDS)
+    (folder / "added_tokens.json").write_text('{"masterpiece": 11}')
+    tokenizer = opened(folder)
+    assert tokenizer.vocab_size == len(WORDS) + 1
+    assert ids(tokenizer, "masterpiece good") == [[CLS, len(WORDS), GOOD, SEP]]
+
+
+def test_ids_of_the_frame_count_for_vocab_size(folder):
+    """A post-processor gives ids that need not be of the vocabulary."""
+    post = json.loads(opened(folder)._rust.to_str())["post_processor"]
+    post["special_tokens"]["[SEP]"]["ids"] = [4000]
+    assert opened(as_json(folder, post_processor=post)).vocab_size == 4001
+
+
+def test_special_tokens_may_have_other_names(folder):
+    (folder / "vocab.txt").write_text("<u>\n<c>\n<e>\ngood")
+    special = {"unk_token": "<u>", "cls_token": {"content": "<c>"}, "sep_token": "<e>"}
+    (folder / "special_tokens_map.json").write_text(json.dumps(special))
+    assert ids(opened(folder), "good awful") == [[1, 3, 0, 2]]
+
+
+def test_a_dropout_for_training_is_not_drawn(roberta):
+    rust = opened(roberta, model_type="roberta")._rust
+    content = json.loads(rust.to_str())
+    content["model"]["dropout"] = 0.9
+    (roberta / "tokenizer.json").write_text(json.dumps(content))
+    tokenizer = opened(roberta, model_type="roberta")
+    assert len({tuple(row) for row in ids(tokenizer, *["babababa"] * 20)}) == 1
+
+
+def test_a_folder_without_a_tokenizer_says_what_was_looked_for(tmp_path):
+    for model_type, wanted in [
+        ("bert", "tokenizer.json, or vocab.txt"),
+        ("roberta", "tokenizer.json, or vocab.json and merges.txt"),
+        ("xlm-roberta", "tokenizer.json"),
+    ]:
+        with pytest.raises(BadFile, match=f"looked for {wanted}$"):
+            opened(tmp_path, model_type=model_type)
+
+
+def test_a_vocabulary_of_another_class_is_not_mistaken_for_a_known_one(folder):
+    """Tokenizers with rules of their own also keep a vocab.txt."""
+    with pytest.raises(BadFile, match=r"looked for tokenizer\.json$"):
+        opened(folder, tokenizer_class="BertJapaneseTokenizer")
+    (folder / "tokenizer_config.json").unlink()
+    with pytest.raises(BadFile, match=r"looked for tokenizer\.json, or vocab\.json and merges"):
+        opened(folder, model_type="roberta")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b'{"model": {"type": "WordPiece"}}',
+        b'{"version": "1.0", "model": {"type": "Oracle", "vocab": {}}}',
+        b"[" * 100_000,
+    ],
+)
+def test_a_broken_tokenizer_json_is_refused_in_one_line(tmp_path, content):
+    (tmp_path / "tokenizer.json").write_bytes(content)
+    with pytest.raises(BadFile, match=r"tokenizer\.json cannot be used: ") as refusal:
+        opened(tmp_path)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_tokenizer_json_that_panics_is_refused(folder):
+    """The frame names a special token that the file does not define."""
+    frame = [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}]
+    post = {"type": "TemplateProcessing", "single": frame, "pair": frame, "special_tokens": {}}
+    with pytest.raises(BadFile, match="cannot be used"):
+        opened(as_json(folder, post_processor=post))
+
+
+def test_a_tokenizer_that_fails_on_a_text_does_not_quote_it(folder):
+    content = json.loads(opened(folder)._rust.to_str())["model"]
+    del content["vocab"]["[UNK]"]
+    tokenizer = opened(as_json(folder, model=content, added_tokens=[]))
+    assert ids(tokenizer, "good") == [[CLS, GOOD, SEP]]
+    with pytest.raises(BadFile) as refusal:
+        tokenizer.encode(["good", "secret"])
+    assert str(refusal.value) == "the tokenizer fails on text 2; its files are broken"
+
+
+def test_a_vocabulary_that_lacks_a_needed_word_is_refused(folder, roberta):
+    (folder / "vocab.txt").write_text("[CLS]\n[SEP]\ngood")
+    with pytest.raises(BadFile, match=r"vocab\.txt cannot be used: it lacks '\[UNK\]'"):
+        opened(folder)
+    (roberta / "merges.txt").write_text("#version: 0.2\nb zz\n")
+    with pytest.raises(BadFile, match=r"merges\.txt cannot be used: "):
+        opened(roberta, model_type="roberta")
+
+
+def test_a_vocabulary_that_is_no_text_is_refused(folder, roberta):
+    (folder / "vocab.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BadFile, match=r"vocab\.txt cannot be used: "):
+        opened(folder)
+    (roberta / "vocab.json").write_text('["good"]')
+    with pytest.raises(BadFile, match=r"vocab\.json and .* cannot be used: "):
+        opened(roberta, model_type="roberta")
+
+
+def test_a_frame_without_special_ids_is_refused(folder):
+    with pytest.raises(BadFile, match="puts no special ids around a text"):
+        opened(
+            as_json(
+                folder,
+                post_processor={"type": "ByteLevel"}
+                | dict.fromkeys(("add_prefix_space", "trim_offsets", "use_regex"), True),
+            )
+        )
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"model_max_length": "512"}, "model_max_length must be a number, not '512'"),
+        ({"model_max_length": True}, "model_max_length must be a number"),
+        ({"model_max_length": float("nan")}, "model_max_length must be a number"),
+        ({"model_max_length": 3}, "the model reads 3 ids at most; .* needs 4"),
+        ({"model_max_length": -1}, "the model reads -1 ids at most"),
+        ({"do_lower_case": "yes"}, "do_lower_case must be true or false, not 'yes'"),
+        ({"cls_token": 7}, "a special token must be text, not 7"),
+        ({"cls_token": {"lstrip": True}}, "a special token must be text"),
+        ({"added_tokens_decoder": {"x": "y"}}, "ids of the added tokens must be whole numbers"),
+        ({"added_tokens_decoder": 3}, "ids of the added tokens must be whole numbers"),
+        ({"added_tokens_decoder": {"3": 4}}, "a special token must be text, not 4"),
+        ({"additional_special_tokens": "x"}, "extra_special_tokens must be a list"),
+    ],
+)
+def test_impossible_settings_are_named(folder, settings, fault):
+    with pytest.raises(BadFile, match=fault):
+        opened(folder, **settings)
+
+
+def test_settings_that_are_no_object_are_refused(folder):
+    (folder / "special_tokens_map.json").write_text("[1]")
+    with pytest.raises(BadFile, match=r"special_tokens_map\.json does not hold a JSON object"):
+        opened(folder)
+
+
+def test_code_that_the_settings_ask_for_is_not_run(folder):
+    settings = {"auto_map": {"AutoTokenizer": ["code.Evil", None]}, "no_such_key": 1}
+    assert ids(opened(folder, **settings), "good") == [[CLS, GOOD, SEP]]
