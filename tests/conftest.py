@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say that a skip was not expected, where the environment says that none is."""
+    if skips_fail() and terminalreporter.stats.get("skipped"):
+        terminalreporter.write_line("LABELWISE_NO_SKIPS is set: a skipped test is a failure")
+
+
+def pytest_sessionfinish(session):
+    """Fail where a test was skipped and the environment says that none may be."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if skips_fail() and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def skips_fail():
+    """Whether a skipped test is a failure: where everything is installed."""
+    return bool(os.environ.get("LABELWISE_NO_SKIPS"))
 
 
 @pytest.fixture(scope="session")

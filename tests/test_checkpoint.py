@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import struct
 import tracemalloc
 
@@ -233,12 +234,10 @@ def test_a_missing_folder_holds_no_weights(tmp_path):
         Checkpoint.open(tmp_path / "nowhere")
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file that even root cannot read")
 def test_an_unreadable_file_is_said_so(tmp_path):
-    path = tmp_path / "model.safetensors"
-    write(path, {"a": np.ones(1, "<f4")})
-    path.chmod(0)
-    with pytest.raises(BadFile, match=r"model\.safetensors cannot be read: Permission denied"):
+    (tmp_path / "model.safetensors").symlink_to("/proc/self/mem")
+    with pytest.raises(BadFile, match=r"model\.safetensors cannot be read: "):
         Checkpoint.open(tmp_path)
 
 

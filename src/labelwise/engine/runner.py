@@ -59,7 +59,9 @@ def _session(
     message = graph.message(architecture.build(Layers(graph, checkpoint)))
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3
+    options.log_severity_level = 3  # errors; they are raised as well
+    # Threads wait actively for each other while a batch runs, and stop when it ends.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     # Every batch has lengths of its own: a plan kept for each would never be used again.
     options.enable_mem_pattern = False
     arrays = [ort.OrtValue.ortvalue_from_numpy(array) for array in graph.weights.values()]

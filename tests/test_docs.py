@@ -1,0 +1,90 @@
+"""What the documents show is what happens."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import labelwise
+from labelwise.engine import architectures
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [
+    path
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("src/**/README.md")]
+    if path.name != "LOG.md"
+]
+NUMBER = re.compile(r"-?\d+\.\d+")
+
+
+def blocks(language):
+    found = [
+        pytest.param(block, id=f"{path.relative_to(ROOT)}-{number}")
+        for path in DOCUMENTS
+        for number, block in enumerate(
+            re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
+        )
+    ]
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("block", blocks("python"))
+def test_python_examples_run(block):
+    if "transformers" in block:
+        pytest.importorskip("transformers")
+    run = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", block], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("block", blocks("console"))
+def test_console_examples_print_what_is_shown(block):
+    command, shown = block.removeprefix("$ ").split("\n", 1)
+    program, *arguments = shlex.split(command)
+    assert program == "labelwise"
+    run = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", program, *arguments], capture_output=True, text=True, check=True
+    )
+    printed, shown = ([line.rstrip() for line in text.split("\n")] for text in (run.stdout, shown))
+    assert [NUMBER.sub("N", line) for line in printed] == [NUMBER.sub("N", line) for line in shown]
+    numbers = [[float(n) for n in NUMBER.findall("\n".join(x))] for x in (printed, shown)]
+    assert numbers[0] == pytest.approx(numbers[1], abs=1e-4)
+
+
+def test_every_module_has_its_line_in_the_architecture():
+    text = (ROOT / "docs/architecture.md").read_text()
+    package = ROOT / "src/labelwise"
+    for path in package.rglob("*.py"):
+        name = str(path.relative_to(package))
+        if not path.name.startswith("__") and "architectures/" not in name:
+            assert f"| `{name}` |" in text
+
+
+def test_the_readme_names_every_model_type():
+    text = (ROOT / "README.md").read_text().lower()
+    assert [kind for kind in architectures.supported() if kind not in text] == []
+
+
+def test_links_between_documents_lead_somewhere():
+    for path in DOCUMENTS:
+        for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
+            assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def test_public_names_are_those_that_are_listed():
+    assert [name for name in labelwise.__all__ if not hasattr(labelwise, name)] == []
+    with pytest.raises(AttributeError, match="no attribute 'Klassifier'"):
+        _ = labelwise.Klassifier
+
+
+def test_the_command_of_the_readme_is_the_one_that_ci_runs():
+    readme, ci = ((ROOT / name).read_text() for name in ("README.md", ".ci/run"))
+    assert "python -m pytest\n" in readme
+    assert ci.rstrip().endswith("python -m pytest")
