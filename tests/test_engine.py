@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -189,10 +190,22 @@ def test_a_missing_weight_is_named(tmp_path):
         load(write_model(tmp_path, config("bert"), weights))
 
 
-def test_the_message_of_the_graph_holds_no_weights(small):
-    graph = Graph()
-    with Checkpoint.open(small[2]) as checkpoint:
-        architecture = architectures.describe(Config.open(small[2]))
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_the_message_is_sound_onnx_without_weights_in_it(model_type, tmp_path):
+    folder, graph = write_model(tmp_path, config(model_type)), Graph()
+    with Checkpoint.open(folder) as checkpoint:
+        architecture = architectures.describe(Config.open(folder))
         message = graph.message(architecture.build(Layers(graph, checkpoint)))
     assert len(message) < 50_000
     assert sum(array.nbytes for array in graph.weights.values()) > 5 * len(message)
+    model = onnx.load_model_from_string(message)
+    external = {tensor.name for tensor in model.graph.initializer if tensor.external_data}
+    assert external == graph.weights.keys()
+    for tensor in model.graph.initializer:  # the checker looks for the file that is named
+        tensor.ClearField("external_data")
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        if tensor.name in external:
+            tensor.raw_data = graph.weights[tensor.name].tobytes()
+    standard = [node for node in model.graph.node if not node.domain]
+    assert len(standard) > 10
+    onnx.checker.check_model(model)

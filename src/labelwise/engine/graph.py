@@ -8,13 +8,24 @@ lets go of it.
 from __future__ import annotations
 
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+from labelwise.engine import onnx_format
+from labelwise.engine.onnx_format import (
+    BOOL,
+    FLOAT,
+    INT64,
+    external_tensor,
+    sequence_type,
+    tensor_type,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from labelwise.engine.onnx_format import Attribute
 
 Value = str  # the name of a tensor in the graph
 
@@ -28,7 +39,7 @@ _RUNTIME_OPERATORS = {
     "QuickGelu",
     "SkipLayerNormalization",
 }
-_OPSET, _IR_VERSION = 18, 9
+_OPSET = 18
 
 
 class Graph:
@@ -39,29 +50,27 @@ class Graph:
 
     def __init__(self, root: Graph | None = None) -> None:
         self.root = root or self
-        self.nodes: list[NodeProto] = []
-        self.constants: list[TensorProto] = []
+        self.nodes: list[bytes] = []
+        self.constants: list[bytes] = []
         self.weights: dict[str, np.ndarray] = {}
         self.numbers = count()
 
-    def op(self, kind: str, *inputs: Value, **attributes: Any) -> Value:
+    def op(self, kind: str, *inputs: Value, **attributes: Attribute) -> Value:
         """Append one operator and return its only output."""
         return self.ops(kind, *inputs, outputs=1, **attributes)[0]
 
-    def ops(self, kind: str, *inputs: Value, outputs: int, **attributes: Any) -> list[Value]:
+    def ops(self, kind: str, *inputs: Value, outputs: int, **attributes: Attribute) -> list[Value]:
         """Append one operator and return its *outputs*."""
         name = self.name(kind)
         values = [f"{name}.{number}" for number in range(outputs)]
         domain = _RUNTIME_DOMAIN if kind in _RUNTIME_OPERATORS else ""
-        self.nodes.append(
-            helper.make_node(kind, inputs, values, name=name, domain=domain, **attributes)
-        )
+        self.nodes.append(onnx_format.node(kind, inputs, values, name, domain, **attributes))
         return values
 
     def constant(self, *numbers: int) -> Value:
         """A vector of whole numbers: an axis, a shape."""
         name = self.name("constant")
-        self.root.constants.append(numpy_helper.from_array(np.array(numbers, np.int64), name))
+        self.root.constants.append(onnx_format.tensor(name, np.array(numbers, np.int64)))
         return name
 
     def weight(self, array: np.ndarray) -> Value:
@@ -84,64 +93,35 @@ class Graph:
         end = body.op("Gather", "ends", number)
         longer = body.op("SequenceInsert", results, compute(body, number, begin, end))
         always = body.op("Identity", proceed)
-        graph = helper.make_graph(
-            body.nodes,
+        graph = onnx_format.graph(
             name,
-            [_integer(number), _boolean(proceed), _sequence(results)],
-            [_boolean(always), _sequence(longer)],
+            body.nodes,
+            [tensor_type(number, INT64), tensor_type(proceed, BOOL), sequence_type(results, FLOAT)],
+            [tensor_type(always, BOOL), sequence_type(longer, FLOAT)],
         )
-        empty = self.op("SequenceEmpty", dtype=TensorProto.FLOAT)
-        return self.op(
-            "ConcatFromSequence", self.op("Loop", "texts", "", empty, body=graph), axis=axis
-        )
+        joined = self.op("Loop", "texts", "", self.op("SequenceEmpty", dtype=FLOAT), body=graph)
+        return self.op("ConcatFromSequence", joined, axis=axis)
 
     def message(self, logits: Value) -> bytes:
         """The graph as a serialized ONNX model.
 
         Its inputs are those that `Runner` feeds; its one output is *logits*.
         """
-        self.nodes.append(helper.make_node("Identity", [logits], ["logits"]))
+        self.nodes.append(onnx_format.node("Identity", [logits], ["logits"], "logits"))
         inputs = [
-            _integer("ids", "rows"),
-            _integer("positions", "rows"),
-            _integer("types", "rows"),
-            _integer("begins", "count", 1),
-            _integer("ends", "count", 1),
-            _integer("texts"),
+            tensor_type("ids", INT64, "rows"),
+            tensor_type("positions", INT64, "rows"),
+            tensor_type("types", INT64, "rows"),
+            tensor_type("begins", INT64, "count", 1),
+            tensor_type("ends", INT64, "count", 1),
+            tensor_type("texts", INT64),
         ]
-        graph = helper.make_graph(
-            self.nodes,
-            "labelwise",
-            inputs,
-            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["count", "labels"])],
-            [*self.constants, *(_external(name, array) for name, array in self.weights.items())],
-        )
-        opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_RUNTIME_DOMAIN, 1)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
-        return bytes(model.SerializeToString())
+        outputs = [tensor_type("logits", FLOAT, 1, "count", "labels")]
+        weights = [external_tensor(name, array) for name, array in self.weights.items()]
+        tensors = [*self.constants, *weights]
+        graph = onnx_format.graph("labelwise", self.nodes, inputs, outputs, tensors)
+        return onnx_format.model(graph, {"": _OPSET, _RUNTIME_DOMAIN: 1})
 
     def name(self, kind: str) -> str:
         """A name that no other value or node of the graph has."""
         return f"{kind}_{next(self.root.numbers)}"
-
-
-def _integer(name: str, *shape: int | str) -> ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.INT64, shape)
-
-
-def _boolean(name: str) -> ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.BOOL, [])
-
-
-def _sequence(name: str) -> ValueInfoProto:
-    return helper.make_tensor_sequence_value_info(name, TensorProto.FLOAT, None)
-
-
-def _external(name: str, array: np.ndarray) -> TensorProto:
-    """The declaration of a weight that the runtime is given as an array."""
-    kind = helper.np_dtype_to_tensor_dtype(array.dtype)
-    tensor = TensorProto(name=name, data_type=kind, dims=array.shape)
-    tensor.data_location = TensorProto.EXTERNAL
-    for key, value in (("location", "weights"), ("offset", "0"), ("length", str(array.nbytes))):
-        tensor.external_data.add(key=key, value=value)
-    return tensor

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from onnx import TensorProto
 
 from labelwise.engine.graph import Graph, Value
+from labelwise.engine.onnx_format import FLOAT
 from labelwise.errors import BadFile
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Layers:
         """
         table = self._checkpoint.take_stored(f"{name}.weight", (rows, width))
         found = self._graph.op("Gather", self._graph.weight(table), "ids")
-        found = self._graph.op("Cast", found, to=TensorProto.FLOAT)
+        found = self._graph.op("Cast", found, to=FLOAT)
         return self._graph.op("Unsqueeze", found, self._graph.constant(0))
 
     def plus(self, states: Value, name: str, rows: int, width: int, by: Value) -> Value:
