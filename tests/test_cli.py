@@ -9,10 +9,14 @@ import time
 
 import pytest
 
+from hub_server import Hub
 
-def labelwise(*arguments, stdin=b""):
+
+def labelwise(*arguments, stdin=b"", env=None):
     command = [sys.executable, "-m", "labelwise", *arguments]
-    return subprocess.run(command, input=stdin, capture_output=True, check=False)  # noqa: S603
+    return subprocess.run(  # noqa: S603
+        command, input=stdin, env=env, capture_output=True, check=False
+    )
 
 
 def one_line(run):
@@ -106,6 +110,20 @@ def test_a_broken_model_folder_is_one_line(name, content, tmp_path, embedded):
     (tmp_path / name).unlink()
     (tmp_path / name).write_bytes(content)
     assert one_line(labelwise("classify", "--model", str(tmp_path), "x")).startswith("Error: ")
+
+
+def test_a_model_of_the_hub_answers_and_goes_on_answering_without_the_hub(tmp_path, embedded):
+    files = {path.name: path.read_bytes() for path in embedded.iterdir()}
+    with Hub() as hub:
+        commit = hub.add("some/model", files)
+        environment = hub.environment(tmp_path)
+        run = labelwise("classify", "-m", f"some/model@{commit}", "--json", "good", env=environment)
+        assert run.stderr == b""
+        assert json.loads(run.stdout)[0][0]["label"] == "POSITIVE"
+        wrong = labelwise("classify", "-m", "some/other", "good", env=environment)
+        assert "there is no model some/other on the Hub" in one_line(wrong)
+    again = labelwise("classify", "-m", f"some/model@{commit}", "--json", "good", env=environment)
+    assert again.stdout == run.stdout
 
 
 def test_a_terminal_without_the_characters_still_gets_the_scores(monkeypatch):
