@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import struct
+import sys
 import tracemalloc
 
 import numpy as np

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -209,3 +212,20 @@ def test_the_message_is_sound_onnx_without_weights_in_it(model_type, tmp_path):
     standard = [node for node in model.graph.node if not node.domain]
     assert len(standard) > 10
     onnx.checker.check_model(model)
+
+
+def test_the_weights_are_let_go_once_the_runtime_has_them(small):
+    """Without waiting for the collector of cycles, which may never come."""
+    architecture, released = architectures.describe(Config.open(small[2])), []
+
+    def build(layers):
+        weakref.finalize(layers._graph, released.append, "graph")
+        return architecture.build(layers)
+
+    gc.disable()
+    try:
+        with Checkpoint.open(small[2]) as checkpoint:
+            Runner(replace(architecture, build=build), checkpoint, Streams(1, 1))
+        assert released == ["graph"]
+    finally:
+        gc.enable()

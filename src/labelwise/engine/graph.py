@@ -49,11 +49,16 @@ class Graph:
     """
 
     def __init__(self, root: Graph | None = None) -> None:
-        self.root = root or self
+        self._root = root  # None at the root itself: a cycle would keep the weights in memory
         self.nodes: list[bytes] = []
         self.constants: list[bytes] = []
         self.weights: dict[str, np.ndarray] = {}
         self.numbers = count()
+
+    @property
+    def root(self) -> Graph:
+        """The graph that no other graph is a part of."""
+        return self._root or self
 
     def op(self, kind: str, *inputs: Value, **attributes: Attribute) -> Value:
         """Append one operator and return its only output."""
