@@ -32,14 +32,12 @@ Value = str  # the name of a tensor in the graph
 # Operators of the runtime's own domain; all others are standard ONNX.
 _RUNTIME_DOMAIN = "com.microsoft"
 _RUNTIME_OPERATORS = {
-    "BiasGelu",
     "FastGelu",
     "FusedMatMul",
     "MultiHeadAttention",
     "QuickGelu",
-    "SkipLayerNormalization",
 }
-_OPSET = 18
+_OPSET = 20
 
 
 class Graph:
@@ -121,7 +119,7 @@ class Graph:
             tensor_type("ends", INT64, "count", 1),
             tensor_type("texts", INT64),
         ]
-        outputs = [tensor_type("logits", FLOAT, 1, "count", "labels")]
+        outputs = [tensor_type("logits", FLOAT, "count", "labels")]
         weights = [external_tensor(name, array) for name, array in self.weights.items()]
         tensors = [*self.constants, *weights]
         graph = onnx_format.graph("labelwise", self.nodes, inputs, outputs, tensors)

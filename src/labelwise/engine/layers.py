@@ -1,6 +1,6 @@
 """The parts that encoders are made of, each as a few nodes of the graph.
 
-States are ``(1, rows, width)``: all ids of all texts, end to end, with no padding between them.
+States are ``(rows, width)``: all ids of all texts, end to end, with no padding between them.
 Only attention looks at one text at a time. Weights keep the checkpoint's layout, ``(out, in)``.
 """
 
@@ -19,31 +19,31 @@ from labelwise.errors import BadFile
 if TYPE_CHECKING:
     from labelwise.engine.checkpoint import Checkpoint
 
-Activation = Callable[[Graph, Value, Value], Value]  # graph, states, bias -> states
+Activation = Callable[[Graph, Value], Value]
 
 
-def _gelu(graph: Graph, states: Value, bias: Value) -> Value:
-    return graph.op("BiasGelu", states, bias)
+def _gelu(graph: Graph, states: Value) -> Value:
+    return graph.op("Gelu", states)
 
 
-def _gelu_tanh(graph: Graph, states: Value, bias: Value) -> Value:
-    return graph.op("FastGelu", states, bias)
+def _gelu_tanh(graph: Graph, states: Value) -> Value:
+    return graph.op("FastGelu", states)
 
 
-def _quick_gelu(graph: Graph, states: Value, bias: Value) -> Value:
-    return graph.op("QuickGelu", graph.op("Add", states, bias), alpha=1.702)
+def _quick_gelu(graph: Graph, states: Value) -> Value:
+    return graph.op("QuickGelu", states, alpha=1.702)
 
 
-def _silu(graph: Graph, states: Value, bias: Value) -> Value:
-    return graph.op("QuickGelu", graph.op("Add", states, bias), alpha=1.0)
+def _silu(graph: Graph, states: Value) -> Value:
+    return graph.op("QuickGelu", states, alpha=1.0)
 
 
-def _relu(graph: Graph, states: Value, bias: Value) -> Value:
-    return graph.op("Relu", graph.op("Add", states, bias))
+def _relu(graph: Graph, states: Value) -> Value:
+    return graph.op("Relu", states)
 
 
-def _tanh(graph: Graph, states: Value, bias: Value) -> Value:
-    return graph.op("Tanh", graph.op("Add", states, bias))
+def _tanh(graph: Graph, states: Value) -> Value:
+    return graph.op("Tanh", states)
 
 
 # By the names that `hidden_act` may have in transformers.
@@ -113,8 +113,7 @@ class Layers:
         """
         table = self._checkpoint.take_stored(f"{name}.weight", (rows, width))
         found = self._graph.op("Gather", self._graph.weight(table), "ids")
-        found = self._graph.op("Cast", found, to=FLOAT)
-        return self._graph.op("Unsqueeze", found, self._graph.constant(0))
+        return self._graph.op("Cast", found, to=FLOAT)
 
     def plus(self, states: Value, name: str, rows: int, width: int, by: Value) -> Value:
         """*states* plus rows of another table, looked up by an input: "positions" or "types"."""
@@ -128,38 +127,40 @@ class Layers:
 
     def linear(self, states: Value, name: str, outputs: int, inputs: int) -> Value:
         """``states @ weight.T + bias``."""
-        product = self._product(states, name, outputs, inputs)
-        return self._graph.op("Add", product, self._vector(f"{name}.bias", outputs))
+        weight = self._checkpoint.take(f"{name}.weight", (outputs, inputs))
+        bias = self._vector(f"{name}.bias", outputs)
+        return self._graph.op("Gemm", states, self._graph.weight(weight), bias, transB=1)
 
     def dense(self, states: Value, name: str, outputs: int, inputs: int, activation: str) -> Value:
-        """``activation(states @ weight.T + bias)``; bias and GELU are one pass."""
-        product = self._product(states, name, outputs, inputs)
-        return ACTIVATIONS[activation](self._graph, product, self._vector(f"{name}.bias", outputs))
+        """``activation(states @ weight.T + bias)``."""
+        return ACTIVATIONS[activation](self._graph, self.linear(states, name, outputs, inputs))
 
     def encode(self, states: Value, shape: Shape, layers: Sequence[LayerNames]) -> Value:
-        """The state of the first id of each text, ``(1, texts, width)``, after all *layers*."""
+        """The state of the first id of each text, ``(texts, width)``, after all *layers*."""
         for names in layers[:-1]:
             states = self._feed_forward(self._attend(states, names, shape), states, names, shape)
         rows = self._graph.op("Reshape", "begins", self._graph.constant(-1))
-        first = self._graph.op("Gather", states, rows, axis=1)
+        first = self._graph.op("Gather", states, rows)
         attended = self._attend_from_first(first, states, layers[-1], shape)
         return self._feed_forward(attended, first, layers[-1], shape)
 
     def _attend(self, states: Value, names: LayerNames, shape: Shape) -> Value:
         """What each id gathers from the ids of its own text."""
-        parts, width = (names.query, names.key, names.value), shape.width
+        graph, width = self._graph, shape.width
+        parts = (names.query, names.key, names.value)
         weights = [self._checkpoint.take(f"{part}.weight", (width, width)) for part in parts]
         biases = [self._checkpoint.take(f"{part}.bias", (width,)) for part in parts]
-        weight, bias = (self._graph.weight(np.concatenate(arrays)) for arrays in (weights, biases))
-        projected = self._graph.op("FusedMatMul", states, weight, transB=1)
-        axis = self._graph.constant(1)
+        weight, bias = (graph.weight(np.concatenate(arrays)) for arrays in (weights, biases))
+        projected = graph.op("Gemm", states, weight, bias, transB=1)
+        projected = graph.op("Unsqueeze", projected, graph.constant(0))  # (1, rows, 3 * width)
+        axis = graph.constant(1)
 
         def attend(body: Graph, _: Value, begin: Value, end: Value) -> Value:
             rows = body.op("Slice", projected, begin, end, axis)
             query, key, value = body.ops("Split", rows, outputs=3, axis=2, num_outputs=3)
-            return body.op("MultiHeadAttention", query, key, value, bias, num_heads=shape.heads)
+            return body.op("MultiHeadAttention", query, key, value, num_heads=shape.heads)
 
-        return self._graph.each_text(attend, axis=1)
+        return graph.op("Squeeze", graph.each_text(attend, axis=1), graph.constant(0))
 
     def _attend_from_first(
         self, first: Value, states: Value, names: LayerNames, shape: Shape
@@ -176,21 +177,15 @@ class Layers:
         key = self._checkpoint.take(f"{names.key}.weight", (width, width)).reshape(by_head)
         value = self._checkpoint.take(f"{names.value}.weight", (width, width)).reshape(by_head)
         self._checkpoint.take(f"{names.key}.bias", (width,))  # read and not needed: see above
-        query = self.linear(first, names.query, width, width)  # (1, texts, width)
+        query = self.linear(first, names.query, width, width)
         query = graph.op("Reshape", query, graph.constant(-1, shape.heads, shape.head_width))
-        query = graph.op(
-            "FusedMatMul",
-            query,
-            graph.weight(key),
-            transBatchA=1,
-            alpha=shape.head_width**-0.5,
-        )  # (heads, texts, width)
-        query = graph.op("Transpose", query, perm=[1, 0, 2])
-        all_rows = graph.op("Squeeze", states, graph.constant(0))
+        scale = shape.head_width**-0.5
+        query = graph.op("FusedMatMul", query, graph.weight(key), transBatchA=1, alpha=scale)
+        query = graph.op("Transpose", query, perm=[1, 0, 2])  # (texts, heads, width)
         axis = graph.constant(0)
 
         def attend(body: Graph, number: Value, begin: Value, end: Value) -> Value:
-            rows = body.op("Slice", all_rows, begin, end, axis)  # (length, width)
+            rows = body.op("Slice", states, begin, end, axis)  # (length, width)
             scores = body.op("FusedMatMul", body.op("Gather", query, number), rows, transB=1)
             gathered = body.op("MatMul", body.op("Softmax", scores), rows)  # (heads, width)
             return body.op("Unsqueeze", gathered, axis)
@@ -200,7 +195,7 @@ class Layers:
             "FusedMatMul", gathered, graph.weight(value), transBatchA=1, transB=1
         )  # (heads, texts, head width)
         gathered = graph.op("Transpose", gathered, perm=[1, 0, 2])
-        gathered = graph.op("Reshape", gathered, graph.constant(1, -1, width))
+        gathered = graph.op("Reshape", gathered, graph.constant(-1, width))
         return graph.op("Add", gathered, self._vector(f"{names.value}.bias", width))
 
     def _feed_forward(
@@ -208,25 +203,11 @@ class Layers:
     ) -> Value:
         """The part of a layer after attention: each state for itself."""
         width, inner = shape.width, shape.inner
-        product = self._product(attended, names.output, width, width)
-        states = self._add_norm(product, states, names.output, names.output_norm, shape)
+        added = self._graph.op("Add", self.linear(attended, names.output, width, width), states)
+        states = self.norm(added, names.output_norm, width, shape.epsilon)
         grown = self.dense(states, names.up, inner, width, shape.activation)
-        product = self._product(grown, names.down, width, inner)
-        return self._add_norm(product, states, names.down, names.down_norm, shape)
-
-    def _add_norm(
-        self, product: Value, states: Value, linear: str, norm: str, shape: Shape
-    ) -> Value:
-        """``norm(product + bias + states)`` in one pass."""
-        vectors = (f"{norm}.weight", f"{norm}.bias", f"{linear}.bias")
-        scale, shift, bias = (self._vector(name, shape.width) for name in vectors)
-        return self._graph.op(
-            "SkipLayerNormalization", product, states, scale, shift, bias, epsilon=shape.epsilon
-        )
-
-    def _product(self, states: Value, name: str, outputs: int, inputs: int) -> Value:
-        weight = self._checkpoint.take(f"{name}.weight", (outputs, inputs))
-        return self._graph.op("FusedMatMul", states, self._graph.weight(weight), transB=1)
+        added = self._graph.op("Add", self.linear(grown, names.down, width, inner), states)
+        return self.norm(added, names.down_norm, width, shape.epsilon)
 
     def _vector(self, name: str, length: int) -> Value:
         return self._graph.weight(self._checkpoint.take(name, (length,)))

@@ -46,9 +46,8 @@ class Runner:
             "texts": np.array(len(packed)),
         }
         with self._free:
-            [logits] = self._session.run(["logits"], feed)
-        result: np.ndarray = logits[0]
-        return result
+            logits: np.ndarray = self._session.run(["logits"], feed)[0]
+        return logits
 
 
 def _session(
@@ -59,6 +58,9 @@ def _session(
     message = graph.message(architecture.build(Layers(graph, checkpoint)))
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
+    # The graph is as it should run. Higher levels would join sums and norms, biases and GELUs into
+    # operators that are slower than their parts: see LOG.md.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.log_severity_level = 3  # errors; they are raised as well
     # Threads wait actively for each other while a batch runs, and stop when it ends.
     options.add_session_config_entry("session.force_spinning_stop", "1")
