@@ -18,7 +18,7 @@ import onnxruntime as ort
 import models
 from labelwise.engine.processors import available
 from report import Figure, finish, parser, read, say
-from timing import Contestant, apart, interleaved, summary
+from timing import Contestant, apart, interleaved, summary, times_faster
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -52,12 +52,16 @@ def main() -> None:
             for name, make, *arguments in lineup(at, export)
         }
         check_answers(contestants, cases)
-        table = {case: measure(contestants, case, options.rounds) for case in cases}
+        turns = {case: measure(contestants, case, options.rounds) for case in cases}
     figures = [
-        Figure(f"{case}, against {peer}", "ratio", speed_up(table[case], peer), claim)
+        Figure(f"{case}, against {peer}", "ratio", speed_up(turns[case], peer), claim)
         for (case, peer), claim in CLAIMS.items()
     ]
-    details = {"ids": sum(map(len, sentences)), "texts": source, "seconds": table}
+    seconds = {
+        case: {name: summary(theirs) for name, theirs in by_name.items()}
+        for case, by_name in turns.items()
+    }
+    details = {"ids": sum(map(len, sentences)), "texts": source, "seconds": seconds}
     finish("engines", options, figures, details, used=("torch", "transformers"))
 
 
@@ -74,21 +78,20 @@ def lineup(at: Path, export: Path) -> list[tuple[Any, ...]]:
 
 def measure(
     contestants: Mapping[str, Contestant], case: str, rounds: int
-) -> dict[str, dict[str, float]]:
-    """Seconds of each contestant for *case*, as `summary` has them."""
+) -> dict[str, list[list[float]]]:
+    """The turns of each contestant for *case*, as `interleaved` has them."""
     turns = {name: contestant.turn(case, RUNS[case]) for name, contestant in contestants.items()}
-    table = {}
-    for name, measured in interleaved(turns, rounds).items():
-        table[name] = summary(measured)
-        shown = ", ".join(f"{key} {value * 1e3:.2f}" for key, value in table[name].items())
+    measured = interleaved(turns, rounds)
+    for name, theirs in measured.items():
+        shown = ", ".join(f"{key} {value * 1e3:.2f}" for key, value in summary(theirs).items())
         say(f"{case:10} {name:32} ms: {shown}")
-    return table
+    return measured
 
 
-def speed_up(seconds: Mapping[str, Mapping[str, float]], peer: str) -> float:
+def speed_up(turns: Mapping[str, list[list[float]]], peer: str) -> float:
     """How many times faster Labelwise is, as it comes, than the better of those called *peer*."""
-    peers = [times["median"] for name, times in seconds.items() if name.startswith(peer)]
-    return min(peers) / seconds["labelwise"]["median"]
+    peers = [theirs for name, theirs in turns.items() if name.startswith(peer)]
+    return min(times_faster(turns["labelwise"], theirs) for theirs in peers)
 
 
 def check_answers(

@@ -48,6 +48,16 @@ def middle(turns: list[list[float]]) -> float:
     return median(seconds for turn in turns for seconds in turn)
 
 
+def times_faster(ours: list[list[float]], theirs: list[list[float]]) -> float:
+    """How many times quicker a run of *ours* is: the median over the rounds.
+
+    Each round compares turns that are seconds apart, so that a machine which slows down for minutes
+    slows down both.
+    """
+    pairs = zip(ours, theirs, strict=True)
+    return median(median(other) / median(one) for one, other in pairs)
+
+
 def summary(turns: list[list[float]]) -> dict[str, float]:
     """Seconds of a run: the median of all, that of those that follow a pause, and the least."""
     first = median(seconds[0] for seconds in turns)
