@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+from contextlib import suppress
 from threading import BoundedSemaphore
 from typing import TYPE_CHECKING
 
@@ -32,6 +34,7 @@ class Runner:
         self._architecture = architecture
         self._session = _session(architecture, checkpoint, streams.threads)
         self._free = BoundedSemaphore(streams.count)
+        _give_back_memory()
 
     def run(self, packed: Packed) -> np.ndarray:
         """The logits of each text, ``(texts, labels)`` float32, whatever else is in the batch."""
@@ -69,3 +72,9 @@ def _session(
     arrays = [ort.OrtValue.ortvalue_from_numpy(array) for array in graph.weights.values()]
     options.add_external_initializers(list(graph.weights), arrays)
     return ort.InferenceSession(message, options, providers=["CPUExecutionProvider"])
+
+
+def _give_back_memory() -> None:
+    """Return what the unpacked weights took to the system; glibc would keep most of it."""
+    with suppress(AttributeError, OSError):  # another C library has no such call
+        ctypes.CDLL(None).malloc_trim(0)
