@@ -84,6 +84,13 @@ def test_public_names_are_those_that_are_listed():
         _ = labelwise.Klassifier
 
 
+def test_the_figures_of_the_readme_are_those_of_the_results():
+    run = subprocess.run(  # noqa: S603
+        [sys.executable, ROOT / "bench/table.py"], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() in (ROOT / "README.md").read_text()
+
+
 def test_the_command_of_the_readme_is_the_one_that_ci_runs():
     readme, ci = ((ROOT / name).read_text() for name in ("README.md", ".ci/run"))
     assert "python -m pytest\n" in readme
