@@ -12,7 +12,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from labelwise import Classifier, Score
-from labelwise.core.model import BATCH_IDS
+from labelwise.core.locate import locate
+from labelwise.core.model import BATCH_IDS, Model
+from labelwise.engine.processors import Streams
 from labelwise.errors import BadFile, BadInput, BadModel, MissingWeight
 from padded import config, padded_logits, random_weights, write_model, write_tokenizer
 
@@ -116,6 +118,19 @@ def test_a_text_scores_the_same_alone_and_among_thousands(classify):
         assert by_label(together[number]) == pytest.approx(by_label(alone), abs=1e-5)
 
 
+@pytest.mark.parametrize("streams", [Streams(2, 1), Streams(5, 1)])
+def test_batches_spread_over_streams_come_back_in_order(streams, classify):
+    model = Model(locate(), streams)
+    texts = [f"film number {number} is " + "very " * (number % 40) for number in range(120)]
+    encoded = model.encode(texts)
+    assert sum(map(len, encoded)) > 3 * BATCH_IDS
+    expected = classify.model.logits(encoded)
+    assert np.abs(model.logits(encoded) - expected).max() < 2e-5
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(model.logits, [encoded] * 4):
+            assert np.abs(found - expected).max() < 2e-5
+
+
 def test_many_threads_may_share_a_classifier(classify):
     texts = [f"film number {number} is good" for number in range(40)]
     expected = [by_label(scores) for scores in classify(texts)]
@@ -142,6 +157,7 @@ def test_weights_that_are_not_used_are_listed_in_one_log_line(tmp_path, caplog):
     weights = random_weights(config("roberta"))
     extra = {"roberta.embeddings.position_ids": np.arange(514)[None]}
     extra["roberta.pooler.dense.weight"] = extra["lm_head.bias"] = np.zeros(3, np.float32)
+    extra["x\x1b[31m\ny"] = np.zeros(3, np.float32)
     folder = small(tmp_path, config("roberta"), weights)
     save_file(weights | extra, folder / "model.safetensors")
     with caplog.at_level(logging.INFO, "labelwise"):
@@ -149,7 +165,7 @@ def test_weights_that_are_not_used_are_listed_in_one_log_line(tmp_path, caplog):
     [record] = caplog.records
     assert record.getMessage().endswith(
         "weights not used: lm_head.bias, roberta.embeddings.position_ids, "
-        "roberta.pooler.dense.weight"
+        "roberta.pooler.dense.weight, x?[31m y"
     )
 
 
@@ -192,6 +208,17 @@ def test_a_tokenizer_of_another_model_is_an_error_and_not_a_score(tmp_path):
     assert classify("w299")
     with pytest.raises(BadModel, match="do not belong together"):
         classify("w300")
+
+
+def test_token_types_that_the_model_does_not_know_are_an_error_and_not_a_crash(tmp_path):
+    folder = small(tmp_path)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["post_processor"]["pair"][-1]["SpecialToken"]["type_id"] = 7
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    classify = Classifier(folder)
+    assert classify("w9")
+    with pytest.raises(BadModel, match="do not belong together"):
+        classify(("w9", "w10"))
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])

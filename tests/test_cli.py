@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -30,7 +31,7 @@ def one_line(run):
 def test_a_text_is_answered_with_all_labels_as_a_table():
     run = labelwise("classify", "I like you. I love you")
     assert (run.returncode, run.stderr) == (0, b"")
-    _, _, _, first, second, *_ = run.stdout.decode().splitlines()
+    _, _, first, second = run.stdout.decode().splitlines()
     assert first.split()[:2] == ["POSITIVE", "0.9984"]
     assert second.split()[:2] == ["NEGATIVE", "0.0016"]
 
@@ -38,8 +39,8 @@ def test_a_text_is_answered_with_all_labels_as_a_table():
 def test_several_texts_stand_before_their_labels_without_markup():
     run = labelwise("classify", "-k", "1", "[b]Good[/b]\nfilm", "x" * 500)
     lines = run.stdout.decode().splitlines()
-    assert "[b]Good[/b] film" in lines[3]
-    assert "…" in lines[4]
+    assert lines[2].startswith("[b]Good[/b] film ")
+    assert "…" in lines[3]
     assert max(map(len, lines)) <= 80
 
 
@@ -56,6 +57,64 @@ def test_lines_of_standard_input_are_texts():
     run = labelwise("classify", "--json", stdin="good\r\nbad\n\ncafé".encode())
     assert len(json.loads(run.stdout)) == 4
     assert json.loads(labelwise("classify", "--json").stdout) == []
+
+
+def test_lines_are_answered_as_they_arrive():
+    """A reader of a log that grows does not wait for its end."""
+    command = [sys.executable, "-m", "labelwise", "classify", "--json", "-k", "1"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:  # noqa: S603
+        run.stdin.write(b"good\n")
+        run.stdin.flush()
+        assert b"POSITIVE" in run.stdout.read1()
+        run.stdin.write(b"bad")
+        rest, _ = run.communicate()
+    assert b"NEGATIVE" in rest
+
+
+def test_nothing_that_a_terminal_acts_upon_is_printed(tmp_path, embedded):
+    for file in embedded.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    values = json.loads((embedded / "config.json").read_text())
+    (tmp_path / "config.json").unlink()
+    values["id2label"] = {"0": "\x1b[31mred\nlabel", "1": "plain"}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    run = labelwise("classify", "-m", str(tmp_path), "\x1b[32mgreen\x07", "b")
+    assert run.returncode == 0
+    assert len(run.stdout.splitlines()) == 6
+    assert not {b"\x1b", b"\x07"} & {bytes([byte]) for byte in run.stdout}
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+def test_a_full_disk_is_one_line(options):
+    command = [sys.executable, "-m", "labelwise", "classify", "good", *options]
+    with Path("/dev/full").open("wb") as full:
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)  # noqa: S603
+    assert run.returncode == 2
+    assert run.stderr.startswith(b"Error: the output cannot be written: ")
+    assert run.stderr.count(b"\n") == 1
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    command = f"{sys.executable} -m labelwise classify --json good bad | head -c 3"
+    run = subprocess.run(command, shell=True, capture_output=True, check=True)  # noqa: S602
+    assert (run.stdout, run.stderr) == (b"[[{", b"")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-"])
+def test_closed_streams_are_one_line(closed):
+    command = f"{sys.executable} -m labelwise classify {'good' if closed == '>&-' else ''} {closed}"
+    run = subprocess.run(command, shell=True, capture_output=True, check=False)  # noqa: S602
+    one_line(run)
+
+
+def test_verbose_says_what_is_loaded_and_nothing_of_other_libraries(tmp_path, embedded):
+    files = {path.name: path.read_bytes() for path in embedded.iterdir()}
+    with Hub() as hub:
+        hub.add("some/model", files)
+        env = hub.environment(tmp_path)
+        run = labelwise("-v", "classify", "-m", "some/model", "good", env=env)
+    assert (run.returncode, run.stderr) == (0, b"")
 
 
 def test_a_function_is_applied_to_the_logits():

@@ -7,23 +7,23 @@ import logging
 import sys
 from contextlib import contextmanager
 from dataclasses import asdict
+from errno import EPIPE
 from io import TextIOWrapper
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from labelwise import __version__
-from labelwise.errors import BadInput, LabelwiseError
+from labelwise.errors import BadInput, LabelwiseError, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
 
     from labelwise.classifier import Scores
 
-_TEXTS_AT_ONCE = 1024
+_BYTES_AT_ONCE = 65_536
 _BAR_WIDTH = 20
-_BETWEEN = 18  # the score, and the space around four columns
+_BETWEEN = 17  # the score, and the space between four columns
 _LEAST_TEXT = 16
 
 
@@ -31,16 +31,16 @@ class _Group(click.Group):
     """A group whose commands end every mistake of the user in one line and exit code 2."""
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        with _one_line():
+        with _ending_in_one_line():
             return super().make_context(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _one_line():
+        with _ending_in_one_line():
             return super().invoke(ctx)
 
 
 @contextmanager
-def _one_line() -> Iterator[None]:
+def _ending_in_one_line() -> Iterator[None]:
     """Errors of Labelwise and of click become click errors that print one line, without usage."""
     try:
         yield
@@ -49,7 +49,13 @@ def _one_line() -> Iterator[None]:
     except click.exceptions.NoArgsIsHelpError:
         raise
     except click.UsageError as error:
-        raise click.UsageError(error.format_message()) from error
+        raise click.UsageError(one_line(error.format_message())) from error
+    except MemoryError as error:
+        raise click.UsageError("there is not enough memory") from error
+    except OSError as error:
+        if error.errno == EPIPE:  # the reader has seen enough; click ends quietly
+            raise
+        raise click.UsageError(f"the output cannot be written: {error.strerror}") from error
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -58,7 +64,9 @@ def _one_line() -> Iterator[None]:
 def main(verbose: bool) -> None:  # noqa: FBT001 - click passes flags by name
     """Text classification on your own machine."""
     if verbose:
-        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        log = logging.getLogger("labelwise")
+        log.setLevel(logging.INFO)
+        log.addHandler(logging.StreamHandler())
 
 
 @main.command(short_help="Print labels and scores for texts.")
@@ -88,15 +96,17 @@ def classify(
     """Print labels and scores for each TEXT, or for each line of standard input."""
     from labelwise.classifier import Classifier  # noqa: PLC0415 - heavy, and --help must be quick
 
+    if sys.stdout is None:
+        raise BadInput("standard output is closed; there is nowhere to print to")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal may lack a character of the text
-    classifier = Classifier(model, progress=sys.stderr.isatty())
-    printer = _JsonPrinter() if as_json else _TablePrinter(by_text=len(texts) != 1)
+    classifier = Classifier(model, progress=sys.stderr is not None and sys.stderr.isatty())
+    printer = _JsonPrinter() if as_json else _TablePrinter(classifier.model.labels, len(texts))
     truncated = count = 0
-    for window in _windows(texts or _lines(), _TEXTS_AT_ONCE):
-        results = classifier(window, top_k=top_k, function_to_apply=function_to_apply)
-        printer.show(window, results)
+    for some in [list(texts)] if texts else _lines():
+        results = classifier(some, top_k=top_k, function_to_apply=function_to_apply)
+        printer.show(some, results)
         truncated += sum(result.truncated for result in results)
         count += len(results)
     printer.close()
@@ -108,22 +118,27 @@ def classify(
         )
 
 
-def _lines() -> Iterator[str]:
-    """The lines of standard input, without their ends."""
+def _lines() -> Iterator[list[str]]:
+    """The lines of standard input as they arrive: those of each piece that can be read at once."""
+    if sys.stdin is None:
+        raise BadInput("there is no text and no standard input to read texts from")
     if sys.stdin.isatty():
         click.echo("Reading texts from standard input, one a line; Ctrl-D ends.", err=True)
-    for number, line in enumerate(sys.stdin.buffer, 1):
-        try:
-            yield line.decode().rstrip("\r\n")
-        except UnicodeDecodeError:
-            raise BadInput(f"line {number} of standard input is not UTF-8") from None
+    read, number, rest = sys.stdin.buffer.read1, 0, b""  # type: ignore[union-attr]
+    while piece := read(_BYTES_AT_ONCE):
+        *whole, rest = (rest + piece).split(b"\n")
+        if whole:
+            yield [_decoded(line, number + n) for n, line in enumerate(whole, 1)]
+        number += len(whole)
+    if rest:
+        yield [_decoded(rest, number + 1)]
 
 
-def _windows(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    """*texts* in lists of at most *size*, so that any number of them fits in memory."""
-    rest = iter(texts)
-    while window := list(islice(rest, size)):
-        yield window
+def _decoded(line: bytes, number: int) -> str:
+    try:
+        return line.decode().rstrip("\r")
+    except UnicodeDecodeError:
+        raise BadInput(f"line {number} of standard input is not UTF-8") from None
 
 
 class _JsonPrinter:
@@ -143,35 +158,40 @@ class _JsonPrinter:
 
 
 class _TablePrinter:
-    """A table with a bar for each score; with *by_text*, the text stands before its labels."""
+    """A table with a bar for each score; where there is not just one text, it stands before them.
 
-    def __init__(self, *, by_text: bool) -> None:
+    *texts* is how many there are; 0 where nobody knows, and then all columns have fixed widths.
+    """
+
+    def __init__(self, labels: Sequence[str], texts: int) -> None:
         from rich.console import Console  # noqa: PLC0415 - not needed for JSON
 
-        self._by_text = by_text
+        self._texts = texts
         self._console = Console()
         self._bar = "█" if self._console.encoding.startswith("utf") else "#"
         self._header = True
+        self._widest = max(len(one_line(label)) for label in labels)
+        room = self._console.width - self._widest - _BAR_WIDTH - _BETWEEN
+        self._room = max(room, _LEAST_TEXT)
 
     def show(self, texts: list[str], results: list[Scores]) -> None:
         from rich import box  # noqa: PLC0415
         from rich.table import Table  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 
-        table = Table(box=box.SIMPLE, pad_edge=False, show_header=self._header)
-        for column in ("text", "label")[not self._by_text :]:
-            table.add_column(column, no_wrap=True)
-        table.add_column("score", justify="right", no_wrap=True)
+        table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, show_header=self._header)
+        if self._texts != 1:
+            table.add_column("text", width=None if self._texts else self._room, no_wrap=True)
+        table.add_column("label", min_width=self._widest, no_wrap=True)
+        table.add_column("score", justify="right", min_width=7, no_wrap=True)
         table.add_column("", width=_BAR_WIDTH, no_wrap=True)
-        widest = max(len(score.label) for scores in results for score in scores)
-        room = max(self._console.width - widest - _BAR_WIDTH - _BETWEEN, _LEAST_TEXT)
         for text, scores in zip(texts, results, strict=True):
-            shown = Text(" ".join(text.split()))
-            shown.truncate(room, overflow="ellipsis")
+            shown = Text(one_line(text))
+            shown.truncate(self._room, overflow="ellipsis")
             for score in scores:
                 bar = self._bar * round(_BAR_WIDTH * min(max(score.score, 0), 1))
-                row: list[Text | str] = [Text(score.label), f"{score.score:.4f}", bar]
-                table.add_row(*([shown, *row] if self._by_text else row))
+                row: list[Text | str] = [Text(one_line(score.label)), f"{score.score:.4f}", bar]
+                table.add_row(*([shown, *row] if self._texts != 1 else row))
                 shown = Text()
         self._console.print(table)
         self._header = False

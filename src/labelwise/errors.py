@@ -15,8 +15,16 @@ None holds the text of a request or a secret.
 from __future__ import annotations
 
 
+def one_line(text: str) -> str:
+    """*text* as one line with nothing in it that a terminal would act upon."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+
+
 class LabelwiseError(Exception):
     """The root of the tree. Never raised directly."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))  # names of files and weights come from strangers
 
 
 class BadInput(LabelwiseError, ValueError):  # noqa: N818 - the noun says whose mistake it is

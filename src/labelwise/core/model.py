@@ -16,7 +16,7 @@ from labelwise.engine.config import Config
 from labelwise.engine.packing import pack, split
 from labelwise.engine.runner import Runner
 from labelwise.engine.text import Tokenizer
-from labelwise.errors import BadModel
+from labelwise.errors import BadModel, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,8 +55,9 @@ class Model:
             self.runner = Runner(architecture, checkpoint, streams)
             unused = checkpoint.unused()
         if unused:
-            _log.info("%s: weights not used: %s", location.id, ", ".join(unused))
-        self._vocabulary = architecture.vocabulary
+            _log.info("%s", one_line(f"{location.id}: weights not used: {', '.join(unused)}"))
+        self._architecture = architecture
+        self._pool = ThreadPoolExecutor(streams.count)  # starts its threads when they are needed
 
     @classmethod
     def load(cls, name: str | Path | None = None, *, progress: bool = False) -> Model:
@@ -66,11 +67,13 @@ class Model:
     def encode(self, texts: Sequence[Text]) -> list[Encoded]:
         """The ids of each text, truncated to what the model reads."""
         encoded = self.tokenizer.encode(texts)
+        words, types = self._architecture.vocabulary, self._architecture.types
         for text in encoded:
-            if text.ids.max(initial=0) >= self._vocabulary:
+            if text.ids.max() >= words or (types > 1 and text.types.max() >= types):
                 raise BadModel(
-                    f"{self.location.id}: the tokenizer gives the id {text.ids.max()}, but the "
-                    f"model knows only {self._vocabulary}; their files do not belong together"
+                    f"{self.location.id}: the tokenizer gives the id {text.ids.max()} of type "
+                    f"{text.types.max()}, but the model knows {words} ids and {types} types; "
+                    "their files do not belong together"
                 )
         return encoded
 
@@ -81,11 +84,8 @@ class Model:
         streams = self.runner.streams.count
         batches = split([len(text) for text in texts], BATCH_IDS, streams)
         packed = (pack(texts[batch]) for batch in batches)
-        if min(streams, len(batches)) == 1:
-            logits = np.concatenate(list(map(self.runner.run, packed)))
-        else:
-            with ThreadPoolExecutor(streams) as pool:
-                logits = np.concatenate(list(pool.map(self.runner.run, packed)))
+        run = map if min(streams, len(batches)) == 1 else self._pool.map
+        logits = np.concatenate(list(run(self.runner.run, packed)))
         if not np.isfinite(logits).all():
             raise BadModel(
                 f"{self.location.id} gives values that are not numbers; its weights are damaged"

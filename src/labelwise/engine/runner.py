@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from contextlib import suppress
 from threading import BoundedSemaphore
 from typing import TYPE_CHECKING
@@ -39,11 +40,10 @@ class Runner:
     def run(self, packed: Packed) -> np.ndarray:
         """The logits of each text, ``(texts, labels)`` float32, whatever else is in the batch."""
         starts = packed.starts.reshape(-1, 1)
-        reads_types = self._architecture.reads_types
         feed = {
             "ids": packed.ids,
             "positions": positions(packed, self._architecture.padding_id),
-            "types": packed.types if reads_types else np.zeros_like(packed.ids),
+            "types": packed.types if self._architecture.types > 1 else np.zeros_like(packed.ids),
             "begins": starts[:-1],
             "ends": starts[1:],
             "texts": np.array(len(packed)),
@@ -76,5 +76,6 @@ def _session(
 
 def _give_back_memory() -> None:
     """Return what the unpacked weights took to the system; glibc would keep most of it."""
-    with suppress(AttributeError, OSError):  # another C library has no such call
-        ctypes.CDLL(None).malloc_trim(0)
+    if sys.platform == "linux":
+        with suppress(AttributeError):  # another C library has no such call
+            ctypes.CDLL(None).malloc_trim(0)

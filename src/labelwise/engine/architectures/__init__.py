@@ -27,8 +27,8 @@ class Architecture:
 
     vocabulary: int  # rows of the word table: every id is smaller
     longest: int  # most ids of one text, special ids included
-    build: Callable[[Layers], Value]  # -> logits, (1, texts, labels)
-    reads_types: bool = False  # whether the second text of a pair is marked by type 1
+    build: Callable[[Layers], Value]  # -> logits, (texts, labels)
+    types: int = 1  # kinds of ids that are told apart; with 1, those of a second text are not
     # The RoBERTa family counts positions from the id of its padding, and passes over that id.
     padding_id: int | None = None
 

@@ -24,7 +24,7 @@ def describe(config: Config) -> Architecture:
         return layers.linear(pooled, "classifier", len(config.labels), width)
 
     words, positions, types = table_rows(config)
-    return Architecture(words, positions, build, reads_types=types > 1)
+    return Architecture(words, positions, build, types=types)
 
 
 def read_shape(config: Config, width: int = 768, heads: int = 12, inner: int = 3072) -> Shape:

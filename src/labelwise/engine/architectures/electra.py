@@ -30,4 +30,4 @@ def describe(config: Config) -> Architecture:
         return layers.linear(hidden, "classifier.out_proj", len(config.labels), width)
 
     words, positions, types = bert.table_rows(config)
-    return Architecture(words, positions, build, reads_types=types > 1)
+    return Architecture(words, positions, build, types=types)
