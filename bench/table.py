@@ -16,24 +16,28 @@ from report import RESULTS, ROOT
 README = ROOT / "README.md"
 BEGIN, END = "<!-- figures: python bench/table.py --write -->\n", "<!-- end of figures -->\n"
 
-# benchmark, figure, what it is called in the README, and how it is shown
+# benchmark, how its figure begins, what it is called in the README, and how it is shown;
+# of several figures that begin alike, the worst is shown
 ROWS = [
     ("engines", "sentences, against transformers", "32 sentences, against transformers", "x"),
     ("engines", "sentences, against padded export", "32 sentences, against an ONNX export", "x"),
     ("engines", "one text, against transformers", "a text of 16 ids, against transformers", "x"),
     ("engines", "one text, against padded export", "the same, against an ONNX export", "x"),
-    ("rate", "effective rate, against the best product", "effective rate", "%"),
-    ("rate", "mixed lengths, distilbert, default streams", "mixed lengths against equal ones", "x"),
-    ("parity", "largest difference of a logit", "largest difference of a logit", "e"),
-    ("isolation", "distilbert-base, difference of a logit", "the same, alone or in company", "e"),
-    ("footprint", "megabytes that an install adds", "an installation", "MB"),
+    ("rate", "effective rate", "effective rate", "%"),
+    ("rate", "mixed lengths", "mixed lengths, against equal ones", "x"),
+    ("parity", "largest difference of a logit", "a logit, against transformers", "e"),
+    ("isolation", "", "a logit, alone against in company", "e"),
+    ("accuracy", "dev", "sentences of SST-2 dev away from the model's card", "n"),
+    ("footprint", "megabytes that an install", "an installation", "MB"),
     ("footprint", "seconds to a first answer", "first answer of the command", "s"),
-    ("footprint", "distilbert-base, megabytes in memory", "DistilBERT in memory", "MB"),
+    ("footprint", "distilbert-base, megabytes", "DistilBERT in memory", "MB"),
+    ("footprint", "embedded, megabytes", "the embedded model in memory", "MB"),
 ]
 SHAPES = {
     "x": "{:.2f}",
     "%": "{:.0%}",
     "e": "{:.0e}",
+    "n": "{:.0f}",
     "MB": "{:.0f} MB",
     "s": "{:.2f} s",
 }
@@ -53,12 +57,18 @@ def table() -> str:
     names = dict.fromkeys(name for name, *_ in ROWS)
     results = {name: json.loads((RESULTS / f"{name}.json").read_text()) for name in names}
     lines = ["| what | measured | claimed |", "| --- | --- | --- |"]
-    for name, figure, words, shape in ROWS:
-        found = results[name]["figures"][figure]
+    for name, begin, words, shape in ROWS:
+        found = worst(results[name]["figures"], begin)
         sign = "at least" if found["kind"] == "ratio" else "at most"
         value, claim = (SHAPES[shape].format(found[key]) for key in ("value", "claimed"))
         lines.append(f"| {words} | {value} | {sign} {claim} |")
     return "\n".join([*lines, "", *where(results["engines"])]) + "\n"
+
+
+def worst(figures: dict[str, dict[str, Any]], begin: str) -> dict[str, Any]:
+    """Of the figures whose names begin so, the one that is farthest on the wrong side."""
+    found = [figure for name, figure in figures.items() if name.startswith(begin)]
+    return max(found, key=lambda f: -f["value"] if f["kind"] == "ratio" else f["value"])
 
 
 def where(result: dict[str, Any]) -> list[str]:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -132,49 +129,3 @@ def test_folders_written_by_transformers_are_read(tmp_path):
     (tmp_path / "whole/model.safetensors").unlink()
     scores = {score.label: score.score for score in Classifier(tmp_path / "whole")("w7 w8 w9")}
     assert scores == pytest.approx(dict(expected), abs=1e-5)
-
-
-LARGE = """
-import json, resource, sys, time
-from labelwise import Classifier
-began = time.perf_counter()
-classify = Classifier(sys.argv[1])
-scores = classify("w7 w8 w9", function_to_apply="none")
-with open("/proc/self/status") as file:
-    status = dict(line.split(":", 1) for line in file)
-megabytes = {key: int(status[key].split()[0]) / 1024 for key in ("VmRSS", "VmHWM")}
-print(json.dumps({"seconds": time.perf_counter() - began, **megabytes,
-                  "logits": {score.label: score.score for score in scores}}))
-"""
-
-
-@pytest.mark.slow
-def test_a_checkpoint_of_more_than_two_gigabytes_loads(tmp_path):
-    """The shape of xlm-roberta-large in fp32: more than one protobuf message can hold."""
-    import torch  # noqa: PLC0415 - an extra
-
-    values = config(
-        "xlm-roberta",
-        2,
-        hidden_size=1024,
-        num_hidden_layers=24,
-        num_attention_heads=16,
-        intermediate_size=4096,
-        vocab_size=250_002,
-    )
-    torch.manual_seed(0)
-    kind = transformers.XLMRobertaConfig(**values)
-    model = transformers.XLMRobertaForSequenceClassification(kind).eval()
-    model.save_pretrained(tmp_path, max_shard_size="10GB")
-    (tmp_path / "config.json").write_text(json.dumps(values))
-    write_tokenizer(tmp_path, values)
-    size = (tmp_path / "model.safetensors").stat().st_size
-    assert size > 2.2e9
-    with torch.inference_mode():
-        expected = model(torch.tensor([[0, 7, 8, 9, 2]])).logits[0].tolist()
-    del model
-    command = [sys.executable, "-c", LARGE, str(tmp_path)]
-    run = subprocess.run(command, capture_output=True, check=True, env=os.environ)  # noqa: S603
-    found = json.loads(run.stdout)
-    assert list(found["logits"].values()) == pytest.approx(sorted(expected, reverse=True), abs=1e-4)
-    assert found["VmRSS"] < 1.5 * size / 2**20 + 200
