@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 
 import pytest
 
 from labelwise.engine.config import Config
-from labelwise.errors import BadFile
+from labelwise.engine.files import read_file
+from labelwise.errors import BadFile, UnsupportedModel
 
 
 def write(folder, values):
@@ -70,6 +73,39 @@ def test_what_makes_no_sense_is_one_clear_error(values, tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(BadFile, match=r"config\.json is missing"):
         Config.open(tmp_path)
+
+
+@pytest.mark.parametrize("value", [[], {}, 3, None, "swish9"], ids=str)
+def test_a_choice_is_one_of_those_listed(value, tmp_path):
+    config = Config.open(write(tmp_path, {"model_type": "bert", "hidden_act": value}))
+    with pytest.raises(UnsupportedModel, match=r"hidden_act is .*; supported: gelu, relu"):
+        config.choice("hidden_act", "gelu", {"relu": 1, "gelu": 2})
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_regular_file_is_not_read(kind, tmp_path):
+    path = tmp_path / "config.json"
+    make = {"pipe": os.mkfifo, "device": lambda path: path.symlink_to("/dev/zero")}
+    make.get(kind, os.mkdir)(path)
+    with pytest.raises(BadFile, match=r"config\.json is not a regular file"):
+        Config.open(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file that even root cannot read")
+def test_an_unreadable_file_is_said_so(tmp_path):
+    (tmp_path / "config.json").symlink_to("/proc/self/mem")
+    with pytest.raises(BadFile, match=r"config\.json cannot be read: "):
+        Config.open(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file longer than it says")
+def test_what_a_file_says_of_its_length_is_not_relied_on(tmp_path):
+    path = tmp_path / "config.json"
+    path.symlink_to("/proc/self/maps")
+    assert path.stat().st_size == 0
+    with pytest.raises(BadFile, match="is larger than 9 bytes"):
+        read_file(path, 9)
 
 
 def test_a_file_of_absurd_size_is_not_read(tmp_path):

@@ -1,12 +1,16 @@
 import json
+import os
 import subprocess
 import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from hub_server import Hub
 from labelwise.core.locate import EMBEDDED, locate
-from labelwise.errors import BadFile, ModelNotFound
+from labelwise.errors import BadFile, BadInput, ModelNotFound
 
 # One process for several models: the client reads its environment once, when it is imported.
 CLIENT = """
@@ -102,6 +106,51 @@ def test_what_can_only_be_a_folder_and_is_absent_is_named(model):
 def test_a_folder_without_a_configuration_is_refused(tmp_path):
     with pytest.raises(BadFile, match=r"has no config\.json"):
         locate(tmp_path)
+
+
+@contextmanager
+def without_privileges():
+    """Root may look everywhere; somebody else may not."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="this system has other permissions")
+def test_a_folder_that_lets_nobody_look_is_said_so():
+    with tempfile.TemporaryDirectory() as parent:
+        Path(parent).chmod(0o755)
+        closed = folder(Path(parent))
+        closed.chmod(0o600)
+        with (
+            without_privileges(),
+            pytest.raises(BadFile, match=r"/config\.json cannot be read: Permission denied$"),
+        ):
+            locate(closed)
+        closed.chmod(0o700)
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_file_is_not_taken_for_an_id(tmp_path, monkeypatch, kind):
+    folder(tmp_path)
+    monkeypatch.chdir(tmp_path / "model")
+    with pytest.raises(ModelNotFound, match=r"^'config\.json' is not a folder; a model is"):
+        locate(kind("config.json"))
+
+
+@pytest.mark.parametrize("model", [123, ["a"], b"a", True, object()], ids=repr)
+def test_what_is_no_text_is_refused_by_its_type(model):
+    with pytest.raises(BadInput, match=f"or an id on the Hub, not {type(model).__name__}$"):
+        locate(model)
+
+
+def test_the_embedded_model_has_no_revisions():
+    with pytest.raises(ModelNotFound, match=f"^{EMBEDDED} comes with Labelwise and has no rev"):
+        locate(f"{EMBEDDED}@main")
 
 
 @pytest.mark.parametrize(
@@ -220,15 +269,29 @@ def test_weights_are_fetched_after_all_else(hub, tmp_path):
 
 
 def test_hostile_repositories_are_refused_in_one_line(hub, tmp_path):
-    outside = json.dumps({"weight_map": {"a": "../../../../etc/passwd"}}).encode()
-    hub.add("org/outside", {"config.json": b"{}", "model.safetensors.index.json": outside})
     hub.add("org/broken", {"config.json": b"{}", "model.safetensors.index.json": b"[1"})
     hub.add("org/bare", {"model.safetensors": b"weights"})
-    answers, _ = ask(hub, tmp_path, "org/outside", "org/broken", "org/bare")
-    assert [answer["error"] for answer in answers] == ["BadFile"] * 3
+    (broken, bare), _ = ask(hub, tmp_path, "org/broken", "org/bare")
+    assert broken["error"] == bare["error"] == "BadFile"
+    assert "\n" not in broken["message"] + bare["message"]
+    assert "model.safetensors.index.json cannot be used" in broken["message"]
+    assert "has no config.json" in bare["message"]
+
+
+def test_an_index_names_files_and_nothing_else(hub, tmp_path):
+    """The Hub's client takes names for patterns: a star would fetch all that there is."""
+    shards = ["../../../../etc/passwd", "..", "*", "README.m?", "[R]EADME.md", "x" * 256, 3]
+    maps = [*({"a": shard} for shard in shards), {}, [], None]
+    for number, weight_map in enumerate(maps):
+        content = json.dumps({"weight_map": weight_map}).encode()
+        files = {**USELESS, "config.json": b"{}", "model.safetensors.index.json": content}
+        hub.add(f"org/n{number}", files)
+    answers, _ = ask(hub, tmp_path, *(f"org/n{number}" for number in range(len(maps))))
+    assert [answer["error"] for answer in answers] == ["BadFile"] * len(maps)
+    for answer, shard in zip(answers, shards, strict=False):
+        assert f"it names {str(shard)[:80]!r}, which is not a file of its" in answer["message"]
     assert not any("\n" in answer["message"] for answer in answers)
-    assert "weight_map must map weights to files beside it" in answers[0]["message"]
-    assert "has no config.json" in answers[2]["message"]
+    assert set(hub.downloads) == {"config.json", "model.safetensors.index.json"}
 
 
 def test_a_cache_that_cannot_be_written_is_named(hub, tmp_path):

@@ -103,10 +103,11 @@ def test_settings_overrule_a_tokenizer_json_only_where_they_speak(folder):
 def test_a_roberta_frames_pairs_with_two_separators_and_no_types(roberta):
     tokenizer = opened(roberta, model_type="roberta")
     (encoded,) = tokenizer.encode([("ba", "ba")])
-    merged = tokenizer.vocab_size - 2
+    mask = tokenizer._rust.get_vocab_size() - 1
+    merged = mask - 1
     assert encoded.ids.tolist() == [0, merged, 2, 2, merged, 2]
     assert encoded.types.tolist() == [0] * 6
-    assert ids(tokenizer, "<mask>") == [[0, tokenizer.vocab_size - 1, 2]]
+    assert ids(tokenizer, "<mask>") == [[0, mask, 2]]
 
 
 def test_padding_and_truncation_of_a_tokenizer_json_are_dropped(folder):
@@ -228,19 +229,29 @@ def test_a_process_may_fork_after_texts_were_encoded(folder):
     assert "parallelism" not in done.stderr
 
 
-def test_every_id_is_below_vocab_size(folder):
-    assert opened(folder).vocab_size == len(WORDS)
+def test_added_tokens_come_after_the_vocabulary(folder):
     (folder / "added_tokens.json").write_text('{"masterpiece": 11}')
-    tokenizer = opened(folder)
-    assert tokenizer.vocab_size == len(WORDS) + 1
-    assert ids(tokenizer, "masterpiece good") == [[CLS, len(WORDS), GOOD, SEP]]
+    assert ids(opened(folder), "masterpiece good") == [[CLS, len(WORDS), GOOD, SEP]]
 
 
-def test_ids_of_the_frame_count_for_vocab_size(folder):
-    """A post-processor gives ids that need not be of the vocabulary."""
-    post = json.loads(opened(folder)._rust.to_str())["post_processor"]
-    post["special_tokens"]["[SEP]"]["ids"] = [4000]
-    assert opened(as_json(folder, post_processor=post)).vocab_size == 4001
+def test_a_vocabulary_is_a_word_a_line(folder):
+    """As the library reads it: blanks at the end count for nothing, and of two the last counts."""
+    path = folder / "vocab.txt"
+    text = "[UNK]\r\n[CLS] \n[SEP]\t\n\n\u2028\na\u2028b\nb\u3000\nc\x0bd\x85\nc\rd\nb\n\x1c!\n\n"
+    for end in ("", "e", "e\r\n"):
+        path.write_bytes((text + end).encode())
+        expected = tokenizers.models.WordPiece.read_file(str(path))
+        assert json.loads(opened(folder)._rust.to_str())["model"]["vocab"] == expected
+
+
+def test_merges_are_pairs_after_their_version(roberta):
+    before = ids(opened(roberta, model_type="roberta"), "baba")
+    (roberta / "merges.txt").write_bytes(b"#version: 0.2\r\nb a\r\n")
+    assert ids(opened(roberta, model_type="roberta"), "baba") == before
+    for broken in (b"ba\n", b"b a b\n", b"b a\n\n", b"\xff"):
+        (roberta / "merges.txt").write_bytes(broken)
+        with pytest.raises(BadFile, match=r"merges\.txt cannot be used: "):
+            opened(roberta, model_type="roberta")
 
 
 def test_special_tokens_may_have_other_names(folder):
@@ -298,12 +309,71 @@ def test_a_broken_tokenizer_json_is_refused_in_one_line(tmp_path, content):
     assert "\n" not in str(refusal.value)
 
 
-def test_a_tokenizer_json_that_panics_is_refused(folder):
-    """The frame names a special token that the file does not define."""
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_frame_of_undefined_tokens_is_refused(folder, nested, capfd):
+    """The library would panic, with a note on stderr."""
     frame = [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}]
-    post = {"type": "TemplateProcessing", "single": frame, "pair": frame, "special_tokens": {}}
-    with pytest.raises(BadFile, match="cannot be used"):
-        opened(as_json(folder, post_processor=post))
+    post = {"type": "TemplateProcessing", "single": [], "pair": frame, "special_tokens": {}}
+    if nested:
+        post = {"type": "Sequence", "processors": [post]}
+    as_json(folder, post_processor=post)
+    with pytest.raises(BadFile, match=r"cannot be used: .* names '\[CLS\]' without an id"):
+        opened(folder)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("setting", "most"), [(10**9, 1000), (1000, 1000), (5, 5)])
+def test_the_letters_of_a_word_have_an_end(folder, setting, most):
+    """Cutting up a word takes the square of its letters."""
+    model = json.loads(opened(folder)._rust.to_str())["model"]
+    as_json(folder, model=model | {"max_input_chars_per_word": setting})
+    longest = "film" + "s" * (most - 4)
+    assert ids(opened(folder, positions=2000), longest, longest + "s") == [
+        [CLS, FILM, *[PLURAL] * (most - 4), SEP],
+        [CLS, UNK, SEP],
+    ]
+
+
+TOKENIZER_FILES = [
+    ("tokenizer.json", "bert"),
+    ("tokenizer_config.json", "bert"),
+    ("special_tokens_map.json", "bert"),
+    ("added_tokens.json", "bert"),
+    ("vocab.txt", "bert"),
+    ("vocab.json", "roberta"),
+    ("merges.txt", "roberta"),
+]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+@pytest.mark.parametrize(("name", "model_type"), TOKENIZER_FILES)
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+@pytest.mark.usefixtures("roberta")
+def test_what_is_no_regular_file_is_not_read(folder, name, model_type, kind):
+    path = folder / name
+    path.unlink(missing_ok=True)
+    make = {"pipe": os.mkfifo, "device": lambda path: path.symlink_to("/dev/zero")}
+    make.get(kind, os.mkdir)(path)
+    with pytest.raises(BadFile, match=f"/{name} is not a regular file$"):
+        opened(folder, model_type=model_type)
+
+
+@pytest.mark.parametrize(("name", "model_type"), TOKENIZER_FILES)
+@pytest.mark.usefixtures("roberta")
+def test_a_file_of_absurd_size_is_not_read(folder, name, model_type):
+    with (folder / name).open("wb") as file:
+        file.truncate(10**11)  # sparse
+    with pytest.raises(BadFile, match=f"/{name} is larger than"):
+        opened(folder, model_type=model_type)
+
+
+@pytest.mark.parametrize(("name", "model_type"), TOKENIZER_FILES)
+@pytest.mark.usefixtures("roberta")
+def test_a_link_to_nowhere_is_named(folder, name, model_type):
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(folder / "nowhere")
+    with pytest.raises(BadFile, match=f"/{name} is missing"):
+        opened(folder, model_type=model_type)
 
 
 def test_a_tokenizer_that_fails_on_a_text_does_not_quote_it(folder):
@@ -330,6 +400,9 @@ def test_a_vocabulary_that_is_no_text_is_refused(folder, roberta):
     with pytest.raises(BadFile, match=r"vocab\.txt cannot be used: "):
         opened(folder)
     (roberta / "vocab.json").write_text('["good"]')
+    with pytest.raises(BadFile, match=r"vocab\.json does not hold a JSON object"):
+        opened(roberta, model_type="roberta")
+    (roberta / "vocab.json").write_text('{"good": "bad"}')
     with pytest.raises(BadFile, match=r"vocab\.json and .* cannot be used: "):
         opened(roberta, model_type="roberta")
 
@@ -357,6 +430,7 @@ def test_a_frame_without_special_ids_is_refused(folder):
         ({"cls_token": 7}, "a special token must be text, not 7"),
         ({"cls_token": {"lstrip": True}}, "a special token must be text"),
         ({"added_tokens_decoder": {"x": "y"}}, "ids of the added tokens must be whole numbers"),
+        ({"added_tokens_decoder": [3]}, "ids of the added tokens must be whole numbers"),
         ({"added_tokens_decoder": 3}, "ids of the added tokens must be whole numbers"),
         ({"added_tokens_decoder": {"3": 4}}, "a special token must be text, not 4"),
         ({"additional_special_tokens": "x"}, "extra_special_tokens must be a list"),
@@ -370,6 +444,13 @@ def test_impossible_settings_are_named(folder, settings, fault):
 def test_settings_that_are_no_object_are_refused(folder):
     (folder / "special_tokens_map.json").write_text("[1]")
     with pytest.raises(BadFile, match=r"special_tokens_map\.json does not hold a JSON object"):
+        opened(folder)
+
+
+@pytest.mark.parametrize("number", ["Infinity", "NaN", "null", '"x"', "[]"])
+def test_impossible_ids_of_added_tokens_are_refused(folder, number):
+    (folder / "added_tokens.json").write_text('{"masterpiece": ' + number + "}")
+    with pytest.raises(BadFile, match="ids of the added tokens must be whole numbers"):
         opened(folder)
 
 

@@ -79,7 +79,6 @@ def assert_same(folder, model_type, *, limit):
     theirs = transformers.AutoTokenizer.from_pretrained(folder)
     ours = Tokenizer.open(folder, limit, model_type)
     assert ours.limit == min(limit, theirs.model_max_length)
-    assert ours.vocab_size == max(theirs.get_vocab().values()) + 1
     for text in [*WORDS, *LONG, *PAIRS]:
         both = text if isinstance(text, tuple) else (text, None)
         expected = theirs(*both, truncation=True, max_length=ours.limit)

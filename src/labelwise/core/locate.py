@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import labelwise
-from labelwise.engine.config import read_object
-from labelwise.errors import BadFile, BadModel, ModelNotFound
+from labelwise.engine.checkpoint import read_index
+from labelwise.engine.files import exists
+from labelwise.errors import BadFile, BadInput, BadModel, ModelNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,9 +60,13 @@ def locate(model: str | Path | None = None, *, progress: bool = False) -> Locati
     With *progress*, downloads draw their bars on stderr.
 
     Raises:
+        BadInput: *model* is neither text nor a path.
         ModelNotFound: There is no such folder, id or revision, or no way to reach the Hub.
         BadFile: The folder is no model's folder, or a file cannot be stored.
     """
+    if model is not None and not isinstance(model, str | Path):
+        came = type(model).__name__
+        raise BadInput(f"a model is the path of a folder or an id on the Hub, not {came}")
     if model is None or model == EMBEDDED:
         folder = Path(__file__).parents[1] / "builtin" / EMBEDDED.partition("/")[2]
         return Location(EMBEDDED, _checked(folder), None)
@@ -70,6 +75,10 @@ def locate(model: str | Path | None = None, *, progress: bool = False) -> Locati
         folder = _checked(Path(path))
         # Not resolve(): a folder that is a link is called what the user calls it.
         return Location(os.path.basename(os.path.abspath(folder)), folder, None)  # noqa: PTH100, PTH119
+    if os.path.exists(path):  # noqa: PTH110 - as isdir
+        raise ModelNotFound(
+            f"{str(model)!r:.200} is not a folder; a model is the folder that holds config.json"
+        )
     if isinstance(model, Path) or _is_path(model):
         raise ModelNotFound(f"there is no folder {str(model)!r:.200}")
     return _on_hub(model, progress=progress)
@@ -81,7 +90,7 @@ def _is_path(model: str) -> bool:
 
 
 def _checked(folder: Path) -> Path:
-    if not (folder / "config.json").is_file():
+    if not exists(folder / "config.json"):
         raise BadFile(f"{folder} has no config.json, so it is not a model in Hugging Face layout")
     return folder
 
@@ -101,6 +110,10 @@ def _on_hub(model: str, *, progress: bool) -> Location:
 def _parsed(model: str) -> tuple[str, str]:
     """*model* as the id of a repository and a revision."""
     name, at, revision = model.partition("@")
+    if name == EMBEDDED:
+        raise ModelNotFound(
+            f"{EMBEDDED} comes with Labelwise and has no revisions; leave out the @"
+        )
     try:
         import_module("huggingface_hub.utils").validate_repo_id(name)
     except ValueError:
@@ -140,12 +153,8 @@ def _formats(folder: Path) -> Iterator[list[str]]:
     for weights in _WEIGHTS:
         yield [weights]
         index = folder / f"{weights}.index.json"
-        if index.exists():
-            parts = read_object(index).get("weight_map")
-            names: list[Any] = list(parts.values()) if isinstance(parts, dict) else [None]
-            if not all(isinstance(name, str) and PurePath(name).name == name for name in names):
-                raise BadFile(f"{index}: weight_map must map weights to files beside it")
-            yield sorted(set(names))
+        if exists(index):
+            yield sorted(set(read_index(index).values()))
 
 
 @contextmanager

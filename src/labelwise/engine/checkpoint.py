@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from safetensors import safe_open
 
+from labelwise.engine.files import exists, open_file, read_file
+from labelwise.engine.pickle_machine import MOST_AXES, quoted
 from labelwise.engine.pickled import pickled_tensors
 from labelwise.engine.stored import WEIGHT_TYPES, Stored, contiguous_strides, read, widened
 from labelwise.errors import BadFile, LabelwiseError, MissingWeight
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 MOST_INDEX_BYTES = 32 * 2**20
+MOST_HEADER_BYTES = 8 * 2**20  # some fifty thousand tensors; models have hundreds
+MOST_NAME_BYTES = 255  # of a file, on every system
 LFS_POINTER = b"version https://git-lfs"
 
 TensorsOf = Callable[[BinaryIO], dict[str, Stored]]
@@ -98,8 +101,8 @@ class Checkpoint:
     def _find(self, name: str) -> _Weight:
         if name not in self._weights:
             raise MissingWeight(
-                f"{self._folder.name} has no weight {name} among its {len(self._weights)}. "
-                "Check that config.json and the weights belong to the same model."
+                f"{self._folder} has no weight {name} among its {len(self._weights)}. "
+                "Check that config.json and the weights belong to the same model"
             )
         return self._weights[name]
 
@@ -108,13 +111,13 @@ class Checkpoint:
         stored = weight.stored
         if stored.shape != tuple(shape):
             raise BadFile(
-                f"{weight.path.name}: the weight {name} has shape {stored.shape}, and config.json "
-                f"asks for {tuple(shape)}. Check that both belong to the same model."
+                f"{weight.path}: the weight {name} has shape {stored.shape}, and config.json "
+                f"asks for {tuple(shape)}. Check that both belong to the same model"
             )
         if stored.dtype not in WEIGHT_TYPES:
             raise BadFile(
-                f"{weight.path.name}: the weight {name} is stored as {stored.dtype}, not as one of "
-                f"{', '.join(WEIGHT_TYPES)}. Save the model again in float32."
+                f"{weight.path}: the weight {name} is stored as {stored.dtype}, not as one of "
+                f"{', '.join(WEIGHT_TYPES)}. Save the model again in float32"
             )
         with _reading(weight.path):
             array = read(weight.file, stored)
@@ -132,12 +135,12 @@ def _reading(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or _one_line(error)
         raise BadFile(
-            f"{path.name} cannot be read: {reason}. Check that it is there and its permissions."
+            f"{path} cannot be read: {reason}. Check that it is there and its permissions"
         ) from error
     except Exception as error:
         raise BadFile(
-            f"{path.name} cannot be used: {_one_line(error)}. "
-            "Download the model again from a source you trust."
+            f"{path} cannot be used: {_one_line(error)}. "
+            "Download the model again from a source you trust"
         ) from error
 
 
@@ -155,22 +158,20 @@ def _weights(folder: Path, files: ExitStack) -> dict[str, _Weight]:
     }
     for name, tensors_of in kinds.items():
         index = folder / f"{name}.index.json"
-        with _reading(folder):
-            alone, sharded = (folder / name).is_file(), index.is_file()
-        if alone:
+        if exists(folder / name):
             return _renamed(_open(folder / name, tensors_of, files))
-        if sharded:
+        if exists(index):
             return _renamed(_open_shards(index, tensors_of, files))
     looked_for = ", ".join(f"{name}, {name}.index.json" for name in kinds)
-    raise BadFile(f"{folder.name} holds no weights: looked for {looked_for}.")
+    raise BadFile(f"{folder} holds no weights: looked for {looked_for}")
 
 
 def _open(path: Path, tensors_of: TensorsOf, files: ExitStack) -> dict[str, _Weight]:
     """The weights of one file, as it names them."""
     with _reading(path):
-        file = files.enter_context(path.open("rb"))
+        file = files.enter_context(open_file(path))
         if file.read(len(LFS_POINTER)) == LFS_POINTER:
-            raise BadFile(f"{path.name} is a Git LFS pointer to the weights. Run `git lfs pull`.")
+            raise BadFile(f"{path} is a Git LFS pointer to the weights. Run `git lfs pull`")
         file.seek(0)
         tensors = tensors_of(file)
     return {name: _Weight(stored, file, path) for name, stored in tensors.items()}
@@ -183,54 +184,67 @@ def _safetensors(file: BinaryIO) -> dict[str, Stored]:
     file. The numbers are then read at the offsets it approved, since it cannot give bfloat16 to
     numpy and copies the other types through a slower buffer.
     """
+    header_bytes = int.from_bytes(file.read(8), "little")
+    if header_bytes > MOST_HEADER_BYTES:
+        raise ValueError(f"its header is longer than {MOST_HEADER_BYTES:,} bytes")
     with safe_open(file.name, framework="numpy"):
         pass
-    (header_bytes,) = struct.unpack("<Q", file.read(8))
     header = json.loads(file.read(header_bytes), object_pairs_hook=_each_once)
     header.pop("__metadata__", None)
-    return {name: _entry(entry, 8 + header_bytes) for name, entry in header.items()}
+    return {name: _entry(name, entry, 8 + header_bytes) for name, entry in header.items()}
 
 
-def _entry(entry: dict[str, Any], data_start: int) -> Stored:
+def _entry(name: str, entry: dict[str, Any], data_start: int) -> Stored:
     shape = tuple(entry["shape"])
+    if len(shape) > MOST_AXES:
+        raise ValueError(f"its tensor {quoted(name)} has more than {MOST_AXES} axes")
     begin = data_start + entry["data_offsets"][0]
     return Stored(entry["dtype"], shape, contiguous_strides(shape), begin)
 
 
 def _open_shards(index: Path, tensors_of: TensorsOf, files: ExitStack) -> dict[str, _Weight]:
     """The weights that *index* lists, as it names them, from the shards beside it."""
-    with _reading(index):
-        weight_map = _weight_map(index)
+    weight_map = read_index(index)
     shards: dict[str, dict[str, _Weight]] = {}
     for shard in sorted(set(weight_map.values())):
         path = index.with_name(shard)
-        with _reading(path):
-            if not path.is_file():
-                raise BadFile(f"{index.name} names {shard}, which is not there. Download it too.")
+        if not exists(path):
+            raise BadFile(f"{index} names {shard}, which is not there. Download it too")
         shards[shard] = _open(path, tensors_of, files)
     for name, shard in weight_map.items():
         if name not in shards[shard]:
-            raise BadFile(f"{index.name} places {name!r} in {shard}, which has no such weight.")
+            raise BadFile(f"{index} places {name!r} in {shard}, which has no such weight")
     return {name: shards[shard][name] for name, shard in weight_map.items()}
 
 
-def _weight_map(index: Path) -> dict[str, str]:
-    """Weight name -> shard, where each shard is a plain file name."""
-    if index.stat().st_size > MOST_INDEX_BYTES:
-        raise ValueError(f"it is longer than {MOST_INDEX_BYTES} bytes")
-    content = json.loads(index.read_bytes(), object_pairs_hook=_each_once)
-    weight_map = content.get("weight_map") if isinstance(content, dict) else None
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise ValueError('it has no "weight_map" object')
-    for shard in weight_map.values():
-        if not isinstance(shard, str) or not _is_plain(shard):
-            raise ValueError(f"it names {str(shard)[:80]!r}, which is not a file of its folder")
-    return weight_map
+def read_index(index: Path) -> dict[str, str]:
+    """Weight name -> the file that holds it, which can only be one of the index's own folder.
+
+    The names are safe to look up there, and to ask the Hub for, which takes them for patterns.
+
+    Raises:
+        BadFile: The index cannot be read, names nothing, or names anything else.
+    """
+    with _reading(index):
+        content = json.loads(read_file(index, MOST_INDEX_BYTES), object_pairs_hook=_each_once)
+        weight_map = content.get("weight_map") if isinstance(content, dict) else None
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise ValueError('it has no "weight_map" object')
+        for shard in weight_map.values():
+            if not isinstance(shard, str) or not _is_plain(shard):
+                raise ValueError(f"it names {str(shard)[:80]!r}, which is not a file of its folder")
+        return weight_map
 
 
 def _is_plain(name: str) -> bool:
     """Whether *name* can only be a file of the folder it is looked up in, on any system."""
-    return name not in {"", ".", ".."} and PureWindowsPath(name).name == name and "\0" not in name
+    return (
+        name not in {"", ".", ".."}
+        and PureWindowsPath(name).name == name
+        and name.isprintable()
+        and not any(letter in name for letter in "*?[")
+        and len(name.encode()) <= MOST_NAME_BYTES
+    )
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -247,7 +261,7 @@ def _renamed(weights: dict[str, _Weight]) -> dict[str, _Weight]:
     for old, weight in weights.items():
         name = _todays_name(old)
         if name in renamed:
-            raise BadFile(f"{weight.path.name} holds two weights that are both called {name!r}.")
+            raise BadFile(f"{weight.path} holds two weights that are both called {name!r}")
         renamed[name] = weight
     return renamed
 

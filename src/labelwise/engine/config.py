@@ -6,10 +6,10 @@ A value of the wrong kind stops the load with its key.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from labelwise.engine.files import read_object
 from labelwise.errors import BadFile, UnsupportedModel
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
-_MOST_BYTES = 8_000_000
 _MOST_LABELS = 100_000
 
 
@@ -48,13 +47,7 @@ class Config:
 
     def integer(self, key: str, default: int, *, least: int = 1, most: int = 100_000_000) -> int:
         """The whole number at *key*, from *least* to *most*; *default* where the file is silent."""
-        value = self.values.get(key, default)
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise BadFile(
-                f"config.json: {key} must be a whole number from {least} to {most:,}, "
-                f"not {value!r:.40}"
-            )
-        return value
+        return _integer(self.values, key, default, least, most)
 
     def number(self, key: str, default: float) -> float:
         """The number between 0 and 1 at *key*; *default* where the file is silent."""
@@ -70,33 +63,19 @@ class Config:
             UnsupportedModel: It is something else; the message lists the choices.
         """
         value = self.values.get(key, default)
-        if value not in choices:
+        if not isinstance(value, str) or value not in choices:
             raise UnsupportedModel(
                 f"config.json: {key} is {value!r:.40}; supported: {', '.join(sorted(choices))}"
             )
-        return str(value)
+        return value
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in the file *path*.
-
-    Raises:
-        BadFile: The file is missing, unreadable, larger than 8 MB, or not a JSON object.
-    """
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise BadFile(
-                f"{path.name} is larger than {_MOST_BYTES:,} bytes; that is no {path.name}"
-            )
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise BadFile(f"{path} is missing; a model folder needs it") from None
-    except OSError as reason:
-        raise BadFile(f"{path} cannot be read: {reason.strerror}") from None
-    except (ValueError, RecursionError):
-        raise BadFile(f"{path} is not valid JSON") from None
-    if not isinstance(value, dict):
-        raise BadFile(f"{path} does not hold a JSON object")
+def _integer(values: Mapping[str, Any], key: str, default: int, least: int, most: int) -> int:
+    value = values.get(key, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise BadFile(
+            f"config.json: {key} must be a whole number from {least} to {most:,}, not {value!r:.40}"
+        )
     return value
 
 
@@ -104,9 +83,7 @@ def _labels(values: Mapping[str, Any]) -> tuple[str, ...]:
     """The label of each class: ``id2label``; ``LABEL_0``, ``LABEL_1``, ... where it is absent."""
     named = values.get("id2label")
     if named is None:
-        count = values.get("num_labels", 2)
-        if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= _MOST_LABELS:
-            raise BadFile(f"config.json: num_labels must be a whole number to {_MOST_LABELS:,}")
+        count = _integer(values, "num_labels", 2, 1, _MOST_LABELS)
         return tuple(f"LABEL_{number}" for number in range(count))
     if not isinstance(named, dict) or not 1 <= len(named) <= _MOST_LABELS:
         raise BadFile("config.json: id2label must map class numbers to labels")

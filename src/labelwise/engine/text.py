@@ -42,7 +42,6 @@ class Tokenizer:
     """A model's tokenizer. Nothing in it changes, so several threads may call it at once."""
 
     limit: int  # most ids a text may have, special ids included
-    vocab_size: int  # every id that it can give is smaller
     _rust: tokenizers.Tokenizer
     _typed: bool  # the model is meant to see the types
     _keeps_end: bool  # a long text loses its beginning
@@ -57,13 +56,11 @@ class Tokenizer:
         settings = read_settings(folder)
         rust, typed = read_tokenizer(folder, model_type, settings)
         with guarded(f"the tokenizer in {folder}"):
-            single, pair = (rust.encode_batch_fast([text])[0].ids for text in ("", ("", "")))
-        if not single:
+            single, pair = (rust.encode_batch_fast([text])[0] for text in ("", ("", "")))
+        if not len(single):
             raise BadFile(f"the tokenizer in {folder} puts no special ids around a text")
-        largest = max(*rust.get_vocab(with_added_tokens=True).values(), *single, *pair)
         return cls(
             limit=_limit(settings, positions, least=len(pair) + 1),
-            vocab_size=largest + 1,
             _rust=rust,
             _typed=typed,
             _keeps_end=settings.get("truncation_side") == "left",

@@ -7,6 +7,7 @@ and RoBERTa agreed on, changed by ``tokenizer_config.json`` and ``special_tokens
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,12 +15,17 @@ from typing import TYPE_CHECKING, Any
 import tokenizers
 from tokenizers import AddedToken, models, normalizers, pre_tokenizers, processors
 
-from labelwise.engine.config import read_object
+from labelwise.engine.files import exists, read_file, read_lines, read_object
 from labelwise.errors import BadFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+
+
+_MOST_BYTES = 64 * 2**20  # of tokenizer.json; 17 MB is the largest of the known models
+_MOST_VOCABULARY = 16 * 2**20
+_MOST_LETTERS = 1000  # of a word; cutting one up takes the square of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,17 +128,27 @@ def guarded(what: str) -> Iterator[None]:
 def _from_json(folder: Path) -> tokenizers.Tokenizer | None:
     """The tokenizer of ``tokenizer.json``; None where there is no such file."""
     path = folder / "tokenizer.json"
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
+    if not exists(path):
         return None
-    except OSError as reason:
-        raise BadFile(f"{path} cannot be read: {reason.strerror}") from None
     with guarded(str(path)):
-        rust = tokenizers.Tokenizer.from_buffer(content)
-    if isinstance(rust.model, models.BPE):
-        rust.model.dropout = None  # made for training: it draws lots for the ids
+        rust = tokenizers.Tokenizer.from_buffer(read_file(path, _MOST_BYTES))
+        if rust.post_processor is not None:
+            _check_frame(json.loads(rust.post_processor.__getstate__()))
+    model = rust.model  # a reference: what is set here counts
+    if isinstance(model, models.BPE):
+        model.dropout = None  # made for training: it draws lots for the ids
+    elif isinstance(model, models.WordPiece):
+        model.max_input_chars_per_word = min(model.max_input_chars_per_word, _MOST_LETTERS)
     return rust
+
+
+def _check_frame(post: Mapping[str, Any]) -> None:
+    """ValueError where a template lacks a special token that it names: Rust would panic."""
+    for part in post.get("processors", []):
+        _check_frame(part)
+    for piece in (*post.get("single", []), *post.get("pair", [])):
+        if "SpecialToken" in piece and piece["SpecialToken"]["id"] not in post["special_tokens"]:
+            raise ValueError(f"its frame names {piece['SpecialToken']['id']!r:.40} without an id")
 
 
 def _overrule(rust: tokenizers.Tokenizer, settings: Mapping[str, Any]) -> None:
@@ -159,22 +175,23 @@ def _from_vocabulary(
 ) -> tokenizers.Tokenizer:
     """The tokenizer that *style* makes of the vocabulary in *folder*."""
     paths = [folder / name for name in style.files]
-    if not paths or not all(path.exists() for path in paths):
+    if not paths or not all(map(exists, paths)):
         wanted = "tokenizer.json" + (f", or {' and '.join(style.files)}" if paths else "")
         raise BadFile(f"{folder} has no tokenizer that can be read here; looked for {wanted}")
     special = _special_tokens(style, settings)
     added = _added_tokens(folder, special, settings)
     with guarded(" and ".join(map(str, paths))):
         if style is _BERT:
-            rust = _word_piece(str(paths[0]), special["unk_token"].content, settings)
+            rust = _word_piece(paths[0], special["unk_token"].content, settings)
         else:
-            rust = _byte_level(*map(str, paths), settings=settings)
+            rust = _byte_level(paths[0], paths[1], settings)
         rust.add_tokens(added)
     return rust
 
 
-def _word_piece(path: str, unknown: str, settings: Mapping[str, Any]) -> tokenizers.Tokenizer:
-    vocabulary = models.WordPiece.read_file(path)
+def _word_piece(path: Path, unknown: str, settings: Mapping[str, Any]) -> tokenizers.Tokenizer:
+    words = read_lines(path, _MOST_VOCABULARY)
+    vocabulary = {word.rstrip(): number for number, word in enumerate(words)}
     if unknown not in vocabulary:
         raise ValueError(f"it lacks {unknown!r:.40}, which stands for what it does not know")
     rust = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token=unknown))
@@ -188,10 +205,10 @@ def _word_piece(path: str, unknown: str, settings: Mapping[str, Any]) -> tokeniz
     return rust
 
 
-def _byte_level(
-    vocabulary: str, merges: str, *, settings: Mapping[str, Any]
-) -> tokenizers.Tokenizer:
-    rust = tokenizers.Tokenizer(models.BPE(*models.BPE.read_file(vocabulary, merges)))
+def _byte_level(words: Path, merges: Path, settings: Mapping[str, Any]) -> tokenizers.Tokenizer:
+    lines = read_lines(merges, _MOST_VOCABULARY)
+    pairs = [line.partition(" ")[::2] for line in lines if not line.startswith("#version")]
+    rust = tokenizers.Tokenizer(models.BPE(read_object(words, _MOST_VOCABULARY), pairs))
     rust.pre_tokenizer = pre_tokenizers.ByteLevel(
         add_prefix_space=_flag(settings, "add_prefix_space", default=False)
     )
@@ -247,7 +264,7 @@ def _added(folder: Path, settings: Mapping[str, Any]) -> Sequence[Any]:
             return [decoder[number] for number in sorted(decoder, key=int)]
         numbers = _read_optional(folder / "added_tokens.json")
         return sorted(numbers, key=lambda content: int(numbers[content]))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, LookupError, OverflowError):
         raise BadFile(f"{folder}: the ids of the added tokens must be whole numbers") from None
 
 
@@ -280,4 +297,4 @@ def _flag(settings: Mapping[str, Any], key: str, *, default: bool | None) -> Any
 
 
 def _read_optional(path: Path) -> dict[str, Any]:
-    return read_object(path) if path.exists() else {}
+    return read_object(path) if exists(path) else {}

@@ -1,0 +1,92 @@
+"""The files of a model's folder, read with suspicion: what they are, and how long.
+
+A folder from a stranger may hold pipes, devices, links to anywhere and files without end.
+"""
+
+from __future__ import annotations
+
+import json
+from stat import S_ISREG
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from labelwise.errors import BadFile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MOST_OBJECT_BYTES = 8_000_000
+
+
+def exists(path: Path) -> bool:
+    """Whether its folder lists *path*: a link to nowhere counts.
+
+    Raises:
+        BadFile: The folder does not let anybody look.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as reason:
+        raise BadFile(f"{path} cannot be read: {reason.strerror}") from None
+    return True
+
+
+def open_file(path: Path) -> BinaryIO:
+    """The regular file *path*, open for reading.
+
+    Raises:
+        BadFile: It is missing, no regular file, or must not be read.
+    """
+    try:
+        if not S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
+            raise BadFile(f"{path} is not a regular file")
+        return path.open("rb")
+    except FileNotFoundError:
+        raise BadFile(f"{path} is missing; a model folder needs it") from None
+    except OSError as reason:
+        raise BadFile(f"{path} cannot be read: {reason.strerror}") from None
+
+
+def read_file(path: Path, most: int) -> bytes:
+    """What the regular file *path* holds: *most* bytes at most.
+
+    Raises:
+        BadFile: As `open_file`, or it is longer; what it says of its length is not relied on.
+    """
+    with open_file(path) as file:
+        try:
+            content = file.read(most + 1)
+        except OSError as reason:
+            raise BadFile(f"{path} cannot be read: {reason.strerror}") from None
+    if len(content) > most:
+        raise BadFile(f"{path} is larger than {most:,} bytes; that is no {path.name}")
+    return content
+
+
+def read_lines(path: Path, most: int) -> list[str]:
+    """The lines of a file in UTF-8, without their ends.
+
+    Raises:
+        BadFile: As `read_file`, or it is not UTF-8.
+    """
+    try:
+        text = read_file(path, most).decode()
+    except UnicodeDecodeError:
+        raise BadFile(f"{path} cannot be used: it is not valid UTF-8") from None
+    return text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+
+
+def read_object(path: Path, most: int = MOST_OBJECT_BYTES) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        BadFile: As `read_file`, or it is not a JSON object.
+    """
+    try:
+        value = json.loads(read_file(path, most))
+    except (ValueError, RecursionError):
+        raise BadFile(f"{path} is not valid JSON") from None
+    if not isinstance(value, dict):
+        raise BadFile(f"{path} does not hold a JSON object")
+    return value
