@@ -10,24 +10,25 @@ Importing this package loads nothing heavy; the first use of ``Classifier`` does
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from labelwise.classifier import Classifier
+    from labelwise.classifier import Classifier, Scores
     from labelwise.core.scores import Score
 
 __version__ = "0.1.0"
-__all__ = ["Classifier", "Score", "__version__"]
+__all__ = ["Classifier", "Score", "Scores", "__version__"]
+
+_HOMES = {
+    "Classifier": "labelwise.classifier",
+    "Score": "labelwise.core.scores",
+    "Scores": "labelwise.classifier",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import the public names on first use, so that ``import labelwise`` stays quick."""
-    if name == "Classifier":
-        from labelwise.classifier import Classifier  # noqa: PLC0415
-
-        return Classifier
-    if name == "Score":
-        from labelwise.core.scores import Score  # noqa: PLC0415
-
-        return Score
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -133,21 +133,20 @@ def _reading(path: Path) -> Iterator[None]:
     except LabelwiseError:
         raise
     except OSError as error:
-        reason = error.strerror or _one_line(error)
+        reason = error.strerror or _reason(error)
         raise BadFile(
             f"{path} cannot be read: {reason}. Check that it is there and its permissions"
         ) from error
     except Exception as error:
         raise BadFile(
-            f"{path} cannot be used: {_one_line(error)}. "
+            f"{path} cannot be used: {_reason(error)}. "
             "Download the model again from a source you trust"
         ) from error
 
 
-def _one_line(error: Exception) -> str:
-    """The reason that *error* gives, with nothing a terminal would act upon."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return "".join(c if c.isprintable() else "?" for c in text)[:300]
+def _reason(error: Exception) -> str:
+    """What *error* says, or its name where it says nothing."""
+    return str(error)[:300] or type(error).__name__
 
 
 def _weights(folder: Path, files: ExitStack) -> dict[str, _Weight]:
