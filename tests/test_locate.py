@@ -2,7 +2,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -121,17 +120,17 @@ def without_privileges():
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="this system has other permissions")
-def test_a_folder_that_lets_nobody_look_is_said_so():
-    with tempfile.TemporaryDirectory() as parent:
-        Path(parent).chmod(0o755)
-        closed = folder(Path(parent))
-        closed.chmod(0o600)
-        with (
-            without_privileges(),
-            pytest.raises(BadFile, match=r"/config\.json cannot be read: Permission denied$"),
-        ):
-            locate(closed)
-        closed.chmod(0o700)
+def test_a_folder_that_lets_nobody_look_is_said_so(tmp_path, monkeypatch):
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)  # what lies above it may be closed to others as well
+    closed = folder(tmp_path)
+    closed.chmod(0o600)
+    with (
+        without_privileges(),
+        pytest.raises(BadFile, match=r"config\.json cannot be read: Permission denied$"),
+    ):
+        locate("./model")
+    closed.chmod(0o700)
 
 
 @pytest.mark.parametrize("kind", [str, Path])
