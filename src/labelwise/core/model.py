@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# The most ids of one batch. Larger ones are hardly quicker, and let texts wait: see LOG.md.
+# The most ids of one batch. Larger ones are no quicker, and let texts wait: see LOG.md.
 BATCH_IDS = 512
 
 
