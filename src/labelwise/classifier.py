@@ -35,7 +35,7 @@ class Classifier:
     >>> [score.label for score in classify("A fine film.", top_k=1)]
     ['POSITIVE']
 
-    Safe to call from several threads. The server answers by the same path.
+    Safe to call from several threads.
     """
 
     def __init__(self, model: str | Path | None = None, *, progress: bool = False) -> None:

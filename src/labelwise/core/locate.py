@@ -1,7 +1,7 @@
 """What the user calls a model -> the folder that holds it.
 
 The Hub's client reads its environment (``HF_HOME``, ``HF_TOKEN``, ``HF_ENDPOINT``,
-``HF_HUB_OFFLINE``) when it is imported, and importing it takes longer than loading the embedded
+``HF_HUB_OFFLINE``) when it is imported, and importing it takes as long as loading the embedded
 model. So it is imported only by what needs the Hub.
 """
 

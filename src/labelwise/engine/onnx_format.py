@@ -1,8 +1,8 @@
 """The few messages of the ONNX format that a graph of ours needs, as protobuf bytes.
 
 Field numbers are those of ``onnx.proto`` (ONNX IR version 9), which never change once published.
-The package onnx would bring them and 36 MB with it, and takes a third of the time to a first
-answer; the tests read what is written here with that package, and let it check every graph.
+The package onnx would bring them, and 33 MB with it; the tests read what is written here with that
+package, and let it check every graph.
 """
 
 from __future__ import annotations
