@@ -157,6 +157,98 @@ def test_of_a_pair_the_longer_is_cut_first(folder, first, second, kept):
     assert encoded.full_length == first + second + 3
 
 
+@pytest.mark.parametrize(("max_length", "length"), [(None, 8), (99, 8), (8, 8), (5, 5), (4, 4)])
+def test_max_length_only_lowers_the_limit(folder, max_length, length):
+    tokenizer = opened(folder, positions=8)
+    for text in ("good " * 20, ("good " * 20, "bad")):
+        (encoded,) = tokenizer.encode([text], max_length=max_length)
+        assert (len(encoded), encoded.truncated) == (length, True)
+
+
+@pytest.mark.parametrize("max_length", [3, 0, -7])
+def test_max_length_is_no_less_than_a_pair_needs(folder, roberta, max_length):
+    for path, model_type, least in [(folder, "bert", 4), (roberta, "roberta", 5)]:
+        tokenizer = opened(path, model_type=model_type)
+        encoded = tokenizer.encode(["good bad good", ("good", "bad")], max_length=max_length)
+        assert tokenizer.least == least
+        assert [len(each) for each in encoded] == [least, least]
+
+
+def test_a_text_alone_may_have_more_special_ids_than_a_pair(folder):
+    frame = {"SpecialToken": {"id": "[CLS]", "type_id": 0}}
+    first, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
+    post = {"type": "TemplateProcessing", "single": [*[frame] * 6, first]}
+    special = {"[CLS]": {"id": "[CLS]", "ids": [CLS], "tokens": ["[CLS]"]}}
+    as_json(
+        folder, post_processor=post | {"pair": [frame, first, second], "special_tokens": special}
+    )
+    (encoded,) = opened(folder).encode(["good " * 9], max_length=1)
+    assert encoded.ids.tolist() == [*[CLS] * 6, GOOD]
+
+
+@pytest.mark.parametrize(
+    ("truncation", "first", "second", "kept"),
+    [
+        ("only_first", 9, 4, (1, 4)),
+        ("only_first", 9, 0, (5, 0)),
+        ("only_second", 4, 9, (4, 1)),
+        ("only_second", 0, 9, (0, 5)),
+        ("only_first", 2, 3, (2, 3)),
+        ("only_second", 2, 3, (2, 3)),
+        ("do_not_truncate", 2, 3, (2, 3)),
+    ],
+)
+def test_only_the_chosen_text_of_a_pair_is_cut(folder, truncation, first, second, kept):
+    tokenizer = opened(folder, positions=8)
+    pair = ("good " * first, "bad " * second)
+    (encoded,) = tokenizer.encode([pair], truncation=truncation)
+    assert encoded.ids.tolist() == [CLS, *[GOOD] * kept[0], SEP, *[BAD] * kept[1], SEP]
+    assert encoded.types.tolist() == [0] * (kept[0] + 2) + [1] * (kept[1] + 1)
+    assert encoded.full_length == first + second + 3
+
+
+def test_the_chosen_text_of_a_pair_may_lose_its_beginning(folder):
+    tokenizer = opened(folder, positions=6, truncation_side="left")
+    (encoded,) = tokenizer.encode([("film", "bad bad good film")], truncation="only_second")
+    assert encoded.ids.tolist() == [CLS, FILM, SEP, GOOD, FILM, SEP]
+
+
+def test_a_text_alone_is_a_first_text(folder):
+    tokenizer = opened(folder, positions=5)
+    (encoded,) = tokenizer.encode(["good bad film good"], truncation="only_first")
+    assert encoded.ids.tolist() == [CLS, GOOD, BAD, FILM, SEP]
+    (encoded,) = tokenizer.encode(["good bad film"], truncation="only_second")
+    assert encoded.ids.tolist() == [CLS, GOOD, BAD, FILM, SEP]
+
+
+@pytest.mark.parametrize(
+    ("truncation", "text", "length"),
+    [
+        ("do_not_truncate", "secret " * 7, 9),
+        ("do_not_truncate", ("secret " * 3, "secret " * 3), 9),
+        ("only_second", "secret " * 7, 9),
+        ("only_second", ("secret " * 5, "secret"), 9),
+        ("only_second", ("secret " * 9, "secret " * 9), 21),
+        ("only_first", ("secret", "secret " * 5), 9),
+        ("only_first", ("", "secret " * 6), 9),
+    ],
+)
+def test_a_cut_that_truncation_does_not_allow_is_refused(folder, truncation, text, length):
+    tokenizer = opened(folder, positions=8)
+    for max_length in (None, 8, 9):
+        with pytest.raises(BadInput) as refusal:
+            tokenizer.encode(["good", "bad", text], truncation=truncation, max_length=max_length)
+        assert str(refusal.value) == (
+            f"text 3 has {length} ids, more than the 8 that the model reads, and truncation "
+            f"'{truncation}' does not cut it to that; shorten it, or use 'longest_first'"
+        )
+
+
+def test_a_refusal_names_a_lowered_limit_as_such(folder):
+    with pytest.raises(BadInput, match="has 7 ids, more than the 6 that max_length allows, and"):
+        opened(folder).encode(["good " * 5], truncation="do_not_truncate", max_length=6)
+
+
 def test_a_pair_of_very_long_texts_takes_no_time(folder):
     """What is cut off is not kept: parts of one with parts of the other would be a million here."""
     began = time.perf_counter()

@@ -9,6 +9,7 @@ import tokenizers
 
 import labelwise
 from labelwise.engine.text import Tokenizer
+from labelwise.errors import BadInput
 
 pytestmark = pytest.mark.parity
 
@@ -37,6 +38,8 @@ WORDS = [
 ]
 LONG = [(" ".join(WORDS) + " ") * 3, "dull " * 700, "一" * 900]
 PAIRS = [*itertools.pairwise([*WORDS, *LONG]), ("dull " * 700, "short"), ("", "good " * 700)]
+
+TRUNCATIONS = ["longest_first", "only_first", "only_second"]
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +91,25 @@ def assert_same(folder, model_type, *, limit):
         silent = [0] * len(actual)
         assert actual.types.tolist() == expected.get("token_type_ids", silent)
         assert actual.full_length == len(theirs(*both, verbose=False)["input_ids"])
+    short = [*WORDS, *itertools.pairwise(WORDS)]
+    for text, truncation, most in itertools.product(short, TRUNCATIONS, (9, 30)):
+        assert_cut_alike(ours, theirs, text, truncation, most)
+
+
+def assert_cut_alike(ours, theirs, text, truncation, most):
+    """Both read *text* alike, or both refuse it; whether they read it."""
+    batches = [[part] for part in (text if isinstance(text, tuple) else (text,))]
+    try:
+        expected = theirs(*batches, truncation=truncation, max_length=most)
+    except Exception as refusal:  # noqa: BLE001 - the library raises no narrower one
+        assert "Truncation error" in str(refusal)  # noqa: PT017
+        with pytest.raises(BadInput):
+            ours.encode([text], truncation=truncation, max_length=most)
+        return False
+    (actual,) = ours.encode([text], truncation=truncation, max_length=most)
+    assert [actual.ids.tolist()] == expected["input_ids"]
+    assert [actual.types.tolist()] == expected.get("token_type_ids", [[0] * len(actual)])
+    return True
 
 
 @pytest.mark.parametrize("strip_accents", [None, True, False])
@@ -178,6 +200,25 @@ def test_any_two_lengths_are_truncated_alike(tmp_path, side, limit):
         [a for a, _ in pairs], [b for _, b in pairs], truncation=True, max_length=limit
     )
     assert [each.ids.tolist() for each in ours.encode(pairs)] == expected["input_ids"]
+
+
+@pytest.mark.parametrize("truncation", TRUNCATIONS)
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_any_two_lengths_are_cut_or_refused_alike(tmp_path, side, truncation):
+    source = labelwise.__path__[0] + "/builtin/minilm-l6-sst2/tokenizer.json"
+    tokenizers.Tokenizer.from_file(source).save(str(tmp_path / "tokenizer.json"))
+    write(tmp_path, "bert", tokenizer_config={"truncation_side": side})
+    theirs = pytest.importorskip("transformers").AutoTokenizer.from_pretrained(tmp_path)
+    ours = Tokenizer.open(tmp_path, 512, "bert")
+    words = random.Random(5).choices(["good", "bad", "dull", "plot"], k=10)  # noqa: S311
+    firsts = [" ".join(words[:a]) for a in range(10)]
+    seconds = [None, *(" ".join(words[-b:]) for b in range(1, 10)), ""]
+    read = [
+        assert_cut_alike(ours, theirs, a if b is None else (a, b), truncation, most)
+        for a, b, most in itertools.product(firsts, seconds, (4, 5, 9, 12))
+    ]
+    assert any(read)
+    assert all(read) == (truncation == "longest_first")
 
 
 def test_settings_overrule_a_tokenizer_json_alike(tmp_path):

@@ -15,11 +15,13 @@ import click
 
 from labelwise import __version__
 from labelwise.errors import BadInput, LabelwiseError, one_line
+from labelwise.settings import EPILOG, with_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from labelwise.classifier import Scores
+    from labelwise.settings import Settings
 
 _BYTES_AT_ONCE = 65_536
 _BAR_WIDTH = 20
@@ -116,6 +118,15 @@ def classify(
             "ids that the model reads; the rest of each was left out.",
             err=True,
         )
+
+
+@main.command(short_help="Serve models over HTTP.", epilog=EPILOG)
+@with_settings
+def serve(settings: Settings) -> None:
+    """Serve each MODEL to Hugging Face clients: a folder, ID=FOLDER, or a Hub id."""
+    from labelwise.server.run import serve as run  # noqa: PLC0415 - heavy, as above
+
+    run(settings)
 
 
 def _lines() -> Iterator[list[str]]:

@@ -1,18 +1,26 @@
-"""The errors that Labelwise raises on purpose.
+"""The errors that Labelwise raises on purpose, each with its HTTP status.
 
-    LabelwiseError
-    ├── BadInput             the caller's text, parameter or option
-    └── BadModel             the model cannot be found, read or run
-        ├── ModelNotFound    no such folder, Hub id or revision, or no way to reach the Hub
-        ├── BadFile          a file of the model is missing, broken, hostile or unreadable
-        ├── MissingWeight    the checkpoint lacks a weight that the model needs
-        └── UnsupportedModel the file is fine; the engine does not know this kind of model
+    LabelwiseError           500
+    ├── BadInput             400  the caller's text, parameter or option
+    │   └── TooLarge         413  more than this server ever takes at once
+    ├── BadModel             500  the model cannot be found, read or run
+    │   ├── ModelNotFound    404  no such folder, Hub id or revision, or no way to reach the Hub
+    │   ├── BadFile          500  a file of the model is missing, broken, hostile or unreadable
+    │   ├── MissingWeight    500  the checkpoint lacks a weight that the model needs
+    │   └── UnsupportedModel 500  the file is fine; the engine does not know this kind of model
+    ├── AccessDenied         401  no access token, or not the right one
+    ├── Overloaded           429  not now; the answer says when to come again
+    ├── TooSlow              408  the caller's request did not arrive in time
+    ├── Expired              504  the answer was not ready in time
+    └── EngineFailed         500  the engine failed on a text, or ended while it had it
 
 Every message is one line that says what came and what to do next.
 None holds the text of a request or a secret.
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 
 def one_line(text: str) -> str:
@@ -23,12 +31,22 @@ def one_line(text: str) -> str:
 class LabelwiseError(Exception):
     """The root of the tree. Never raised directly."""
 
+    status: ClassVar[int] = 500
+
     def __init__(self, message: str) -> None:
         super().__init__(one_line(message))  # names of files and weights come from strangers
 
 
 class BadInput(LabelwiseError, ValueError):  # noqa: N818 - the noun says whose mistake it is
     """The caller's text, parameter or option cannot be used."""
+
+    status = 400
+
+
+class TooLarge(BadInput):
+    """A request is larger than this server ever takes at once."""
+
+    status = 413
 
 
 class BadModel(LabelwiseError):  # noqa: N818
@@ -37,6 +55,8 @@ class BadModel(LabelwiseError):  # noqa: N818
 
 class ModelNotFound(BadModel):
     """No such folder, Hub id or revision, or the Hub cannot be reached."""
+
+    status = 404
 
 
 class BadFile(BadModel):
@@ -49,3 +69,35 @@ class MissingWeight(BadModel):
 
 class UnsupportedModel(BadModel):
     """The files are sound, but the engine does not know this kind of model."""
+
+
+class AccessDenied(LabelwiseError):  # noqa: N818
+    """A request comes without an access token, or not with the right one."""
+
+    status = 401
+
+
+class Overloaded(LabelwiseError):  # noqa: N818
+    """The server takes no more for now. *retry_after*: seconds after which it may."""
+
+    status = 429
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class TooSlow(LabelwiseError):  # noqa: N818
+    """A request did not arrive in time."""
+
+    status = 408
+
+
+class Expired(LabelwiseError):  # noqa: N818
+    """The answer was not ready in the time that the caller or the server allows."""
+
+    status = 504
+
+
+class EngineFailed(LabelwiseError):  # noqa: N818
+    """The engine failed on a text, or ended while it had it."""

@@ -39,6 +39,7 @@ _DESCRIPTION = [
     "merges.txt",
     *(f"{weights}.index.json" for weights in _WEIGHTS),
 ]
+FILES = frozenset([*_DESCRIPTION, *_WEIGHTS])  # of a model's folder, but for shards of weights
 _REVISION = re.compile(r"(?!.*\.\.)\w[\w.+/-]*")  # a branch, a tag, refs/pr/1 or a commit
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from labelwise.core.locate import Location
     from labelwise.engine.processors import Streams
-    from labelwise.engine.text import Encoded, Text
+    from labelwise.engine.text import Encoded, Text, Truncation
 
 _log = logging.getLogger(__name__)
 
@@ -64,9 +64,15 @@ class Model:
         """The model *name*: a folder, a Hub id, or None for the embedded one."""
         return cls(locate(name, progress=progress))
 
-    def encode(self, texts: Sequence[Text]) -> list[Encoded]:
-        """The ids of each text, truncated to what the model reads."""
-        encoded = self.tokenizer.encode(texts)
+    def encode(
+        self,
+        texts: Sequence[Text],
+        *,
+        truncation: Truncation = "longest_first",
+        max_length: int | None = None,
+    ) -> list[Encoded]:
+        """The ids of each text, truncated to what the model reads, as `Tokenizer.encode` does."""
+        encoded = self.tokenizer.encode(texts, truncation=truncation, max_length=max_length)
         words, types = self._architecture.vocabulary, self._architecture.types
         for text in encoded:
             if text.ids.max() >= words or (types > 1 and text.types.max() >= types):
@@ -83,9 +89,16 @@ class Model:
             return np.zeros((0, len(self.labels)), np.float32)
         streams = self.runner.streams.count
         batches = split([len(text) for text in texts], BATCH_IDS, streams)
-        packed = (pack(texts[batch]) for batch in batches)
         run = map if min(streams, len(batches)) == 1 else self._pool.map
-        logits = np.concatenate(list(run(self.runner.run, packed)))
+        return np.concatenate(list(run(self.run, (texts[batch] for batch in batches))))
+
+    def run(self, texts: Sequence[Encoded]) -> np.ndarray:
+        """The logits of *texts*, at least one, as one batch on one stream.
+
+        Raises:
+            BadModel: A logit is not a number.
+        """
+        logits = self.runner.run(pack(texts))
         if not np.isfinite(logits).all():
             raise BadModel(
                 f"{self.location.id} gives values that are not numbers; its weights are damaged"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import tokenizers
 
 Text = str | tuple[str, str]  # a text, or a pair
+# What loses ids where a text is too long; a text that is no pair counts as a first one.
+Truncation = Literal["longest_first", "only_first", "only_second", "do_not_truncate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Tokenizer:
     """A model's tokenizer. Nothing in it changes, so several threads may call it at once."""
 
     limit: int  # most ids a text may have, special ids included
+    least: int  # what no limit may be below: all special ids of a text or a pair, and one more
     _rust: tokenizers.Tokenizer
     _typed: bool  # the model is meant to see the types
     _keeps_end: bool  # a long text loses its beginning
@@ -59,24 +62,44 @@ class Tokenizer:
             single, pair = (rust.encode_batch_fast([text])[0] for text in ("", ("", "")))
         if not len(single):
             raise BadFile(f"the tokenizer in {folder} puts no special ids around a text")
+        least = max(len(single), len(pair)) + 1
         return cls(
-            limit=_limit(settings, positions, least=len(pair) + 1),
+            limit=_limit(settings, positions, least),
+            least=least,
             _rust=rust,
             _typed=typed,
             _keeps_end=settings.get("truncation_side") == "left",
         )
 
-    def encode(self, texts: Sequence[Text]) -> list[Encoded]:
-        """Each of *texts* as ids, cut to `limit`; of a pair the longer text is cut first.
+    def encode(
+        self,
+        texts: Sequence[Text],
+        *,
+        truncation: Truncation = "longest_first",
+        max_length: int | None = None,
+    ) -> list[Encoded]:
+        """Each of *texts* as ids, a long one cut as *truncation* says.
+
+        Args:
+            texts: Strings, or pairs of them.
+            truncation: Which text of a pair is cut: the longer until both are as long, then both
+                alike; only one of the two, which must keep an id; or none.
+            max_length: The most ids of a text, special ids included, where that is fewer than
+                `limit`. One below `least` counts as `least`.
 
         Raises:
-            BadInput: A text is neither a string nor a pair of strings, or is not valid Unicode.
+            BadInput: A text is neither a string nor a pair of strings, is not valid Unicode, or is
+                too long and *truncation* does not allow the cut.
         """
+        limit = self.limit if max_length is None else min(max(max_length, self.least), self.limit)
         # One by one: a batch starts threads inside the library, which do not survive a fork.
         # They would halve a time that is small beside the model's.
-        return [self._encode(text, number) for number, text in enumerate(texts, start=1)]
+        return [
+            self._encode(text, number, truncation, limit)
+            for number, text in enumerate(texts, start=1)
+        ]
 
-    def _encode(self, text: Text, number: int) -> Encoded:
+    def _encode(self, text: Text, number: int, truncation: Truncation, limit: int) -> Encoded:
         _check_types(text, number)
         try:
             with guarded("the tokenizer"):
@@ -86,32 +109,53 @@ class Tokenizer:
             raise BadFile(f"the tokenizer fails on text {number}; its files are broken") from None
         ids = np.array(encoding.ids, dtype=np.int64)
         types = np.array(encoding.type_ids, np.int64) if self._typed else np.zeros_like(ids)
-        if len(ids) <= self.limit:
+        if len(ids) <= limit:
             return Encoded(ids, types, full_length=len(ids))
-        kept = self._kept(np.array(encoding.sequence_ids, dtype=np.float32))
+        owners = np.array(encoding.sequence_ids, dtype=np.float32)
+        kept = self._kept(owners, truncation, limit)
+        if kept is None:
+            whose = "max_length allows" if limit < self.limit else "the model reads"
+            raise BadInput(
+                f"text {number} has {len(ids)} ids, more than the {limit} that {whose}, and "
+                f"truncation {truncation!r} does not cut it to that; "
+                "shorten it, or use 'longest_first'"
+            )
         return Encoded(ids[kept], types[kept], full_length=len(ids))
 
-    def _kept(self, owners: np.ndarray) -> np.ndarray:
-        """Which ids stay. *owners*: the text that each id is of, 0 or 1, or NaN for a special id.
+    def _kept(self, owners: np.ndarray, truncation: Truncation, limit: int) -> np.ndarray | None:
+        """Which ids stay; None where *truncation* does not allow the cut.
 
         Were the library to truncate, it would keep what it cuts off as well: for a pair, each part
         of one text with each part of the other, which takes seconds where both are long.
+
+        Args:
+            owners: The text that each id is of, 0 or 1, or NaN for a special id.
+            truncation: Which text is cut.
+            limit: How many ids stay, special ids included.
         """
         kept: np.ndarray = np.isnan(owners)
         places = [np.flatnonzero(owners == text) for text in (0, 1)]
-        shares = _shares(len(places[0]), len(places[1]), self.limit - int(kept.sum()))
+        shares = _shares(len(places[0]), len(places[1]), limit - int(kept.sum()), truncation)
+        if shares is None:
+            return None
         for place, share in zip(places, shares, strict=True):
             kept[place[len(place) - share :] if self._keeps_end else place[:share]] = True
         return kept
 
 
-def _shares(first: int, second: int, room: int) -> tuple[int, int]:
-    """How many ids each of two texts keeps, of *room*: the longer gives way, then both alike."""
-    less = min(first, second, room // 2)
-    return (less, room - less) if first <= second else (room - less, less)
+def _shares(first: int, second: int, room: int, truncation: Truncation) -> tuple[int, int] | None:
+    """How many ids each of two texts keeps, of *room*; None where *truncation* finds no way."""
+    if truncation == "longest_first":
+        less = min(first, second, room // 2)
+        return (less, room - less) if first <= second else (room - less, less)
+    if truncation == "only_first" and room > second:
+        return room - second, second
+    if truncation == "only_second" and room > first:
+        return first, room - first
+    return None
 
 
-def _limit(settings: Mapping[str, Any], positions: int, *, least: int) -> int:
+def _limit(settings: Mapping[str, Any], positions: int, least: int) -> int:
     """The most ids of a text: the model's positions, or fewer if the settings say so."""
     most = settings.get("model_max_length", settings.get("max_len"))
     most = positions if most is None else most  # often a huge number that stands for "no limit"
@@ -120,7 +164,7 @@ def _limit(settings: Mapping[str, Any], positions: int, *, least: int) -> int:
     if min(most, positions) < least:
         raise BadFile(
             f"the model reads {min(most, positions)} ids at most; "
-            f"a pair of texts with its special ids needs {least}"
+            f"a text or a pair with its special ids needs {least}"
         )
     return int(min(most, positions))
 

@@ -1,0 +1,1 @@
+"""The HTTP server: the wire of Hugging Face's Inference Providers."""

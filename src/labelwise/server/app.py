@@ -1,0 +1,240 @@
+"""The server: its routes, and what each answers. A request reads from `classify` down."""
+
+from __future__ import annotations
+
+from asyncio import get_running_loop
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import Route
+
+from labelwise import __version__
+from labelwise.core.batcher import Batcher
+from labelwise.core.scores import apply, rank
+from labelwise.engine import processors
+from labelwise.errors import BadInput
+from labelwise.server import hub, tei
+from labelwise.server.access import Access
+from labelwise.server.caller import Bodies, read_timeout, within
+from labelwise.server.front import Door, Front, error_response, json_response
+from labelwise.server.openapi import describe
+from labelwise.server.wire import Parameters, check_size, read_query, shown, write
+from labelwise.settings import is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    import numpy as np
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from labelwise.core.catalogue import Catalogue, Entry
+    from labelwise.core.model import Model
+    from labelwise.engine.text import Encoded, Text
+    from labelwise.server.front import Endpoint
+    from labelwise.settings import Settings
+
+# Threads that turn texts into ids. More than there are processors: the system divides those among
+# them, so that a long text does not hold up the short ones behind it.
+_ENCODERS = 8
+
+
+class Server:
+    """What the handlers share: the models, the queue, who may ask, and the settings."""
+
+    def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
+        self.catalogue = catalogue
+        self.settings = settings
+        self.access = Access(settings.read_access_token())
+        self.bodies = Bodies(settings.max_body_bytes)
+        self.batcher = Batcher(
+            processors.streams(processors.available()).count,
+            most_texts=settings.max_waiting_texts,
+            most_seconds=settings.max_waiting_seconds,
+        )
+        for entry in catalogue:
+            self.batcher.add(entry.model)
+        self._encoders = ThreadPoolExecutor(_ENCODERS, "labelwise-encode")
+
+    @asynccontextmanager
+    async def running(self, _: Starlette) -> AsyncIterator[None]:
+        """The engine works inside; afterwards it has ended."""
+        self.batcher.start()
+        yield
+        await self.batcher.close()
+        self._encoders.shutdown(cancel_futures=True)
+
+    async def logits(
+        self, model: Model, texts: list[Text], parameters: Parameters, seconds: float
+    ) -> tuple[list[Encoded], np.ndarray]:
+        """*texts* as ids, and their logits, ``(texts, labels)``, at the latest after *seconds*."""
+        deadline = monotonic() + seconds
+        truncation = parameters.truncation
+        if truncation is None or isinstance(truncation, bool):
+            truncation = "do_not_truncate" if truncation is False else "longest_first"
+        encode = partial(
+            model.encode, texts, truncation=truncation, max_length=parameters.max_length
+        )
+        with self.batcher.place_for(len(texts)):
+            encoded = await get_running_loop().run_in_executor(self._encoders, encode)
+        return encoded, await self.batcher.run(model, encoded, deadline)
+
+
+def create_app(catalogue: Catalogue, settings: Settings) -> Starlette:
+    """The ASGI application that serves *catalogue*."""
+    server = Server(catalogue, settings)
+    hosts = settings.allowed_host if is_loopback(settings.host) else None
+    app = Starlette(
+        routes=_routes(server.access),
+        middleware=[Middleware(Front, hosts=hosts)],
+        exception_handlers={HTTPException: _http_error},
+        lifespan=server.running,
+    )
+    app.router.redirect_slashes = False
+    app.state.server = server
+    return app
+
+
+async def classify(request: Request) -> Response:
+    """Labels and scores for the texts of a request, best first."""
+    server: Server = request.app.state.server
+    name = request.path_params.get("model")
+    entry = server.catalogue.first if name is None else server.catalogue.find(name)
+    seconds = read_timeout(request, server.settings.request_timeout)
+    flat = _read_flag(request, "flat")
+    body = await server.bodies.read(request)
+
+    started = perf_counter()
+    query, unknown = read_query(body)
+    texts, parameters = query.texts, query.parameters or Parameters()
+    characters = check_size(
+        texts,
+        most_texts=server.settings.max_texts,
+        most_characters=server.settings.max_characters,
+    )
+    async with within(request, seconds):
+        encoded, logits = await server.logits(entry.model, texts, parameters, seconds)
+    scores = apply(parameters.function_to_apply or entry.model.function, logits)
+    answers = [rank(row, entry.model.labels, parameters.top_k) for row in scores]
+
+    response = json_response(write(answers[0] if flat and query.is_single else answers))
+    response.headers["x-compute-type"] = "cpu"
+    response.headers["x-compute-characters"] = str(characters)
+    response.headers["x-compute-tokens"] = str(sum(map(len, encoded)))
+    response.headers["x-compute-time"] = f"{perf_counter() - started:.3f}"
+    response.headers["x-inference-id"] = uuid4().hex
+    response.headers["x-sha"] = entry.sha
+    for warning in _warnings(encoded, unknown, entry):
+        response.headers.append("x-hf-warning", warning)
+    return response
+
+
+def _warnings(encoded: Sequence[Encoded], unknown: list[str], entry: Entry) -> list[str]:
+    """What the caller should know of a good answer, as the Hub's client reads it."""
+    warnings = [f"parameters; {shown(name)} is unknown and was ignored" for name in unknown[:10]]
+    truncated = sum(text.truncated for text in encoded)
+    if truncated:
+        most = max(len(text) for text in encoded if text.truncated)
+        warnings.append(
+            f"truncation; {truncated} of {len(encoded)} texts were longer than {most} ids and were "
+            f"cut; {entry.id} reads {entry.model.tokenizer.limit}"
+        )
+    return warnings
+
+
+def _read_flag(request: Request, name: str) -> bool:
+    given = request.query_params.get(name, "false")
+    if given not in {"true", "false"}:
+        raise BadInput(f"the query parameter {name} must be true or false")
+    return given == "true"
+
+
+async def health(request: Request) -> Response:
+    """Whether a request would be answered: 200, or 503."""
+    if request.app.state.server.batcher.is_alive():
+        return json_response({"status": "ok"})
+    return json_response({"error": "the engine does not run; see the server's log"}, 503)
+
+
+async def info(request: Request) -> Response:
+    """What is served, and within which limits."""
+    server: Server = request.app.state.server
+    entry, settings = server.catalogue.first, server.settings
+    labels = dict(enumerate(entry.model.labels))
+    return json_response(
+        {
+            "model_id": entry.id,
+            "model_sha": entry.sha,
+            "model_dtype": "float32",
+            "model_type": {
+                "classifier": {
+                    "id2label": {str(number): label for number, label in labels.items()},
+                    "label2id": {label: number for number, label in labels.items()},
+                }
+            },
+            "max_input_length": entry.model.tokenizer.limit,
+            "max_client_batch_size": settings.max_texts,
+            "max_characters": settings.max_characters,
+            "max_body_bytes": settings.max_body_bytes,
+            "max_waiting_texts": settings.max_waiting_texts,
+            "models": [model.id for model in server.catalogue],
+            "version": __version__,
+        }
+    )
+
+
+async def openapi(_: Request) -> Response:
+    """The routes and bodies of this server, as OpenAPI."""
+    return json_response(describe())
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    return error_response(error)
+
+
+_INFERENCE = {"POST": classify}
+
+# What pages of other sites may ask: inference, and what the Hub's clients look up before it.
+_SHARED: dict[str, Mapping[str, Endpoint]] = {
+    "/": {"POST": classify, "GET": info},
+    "/hf-inference/models/{model:path}/pipeline/text-classification": _INFERENCE,
+    "/hf-inference/models/{model:path}": _INFERENCE,
+    "/models/{model:path}": _INFERENCE,
+    "/pipeline/text-classification/{model:path}": _INFERENCE,
+    "/api/inference-proxy/hf-inference/models/{model:path}": _INFERENCE,
+    "/predict": {"POST": tei.predict},
+    "/api/models": {"GET": hub.list_models},
+    "/api/models/{model:path}/revision/{revision}": {"GET": hub.show_model},
+    "/api/models/{model:path}": {"GET": hub.show_model},
+    "/api/tasks": {"GET": hub.list_tasks},
+    "/api/whoami-v2": {"GET": hub.who_am_i},
+}
+_OWN: dict[str, Mapping[str, Endpoint]] = {
+    "/health": {"GET": health},
+    "/info": {"GET": info},
+    "/openapi.json": {"GET": openapi},
+}
+# What needs no access token; all other paths do where there is one. The Hub's clients look up
+# models without any.
+PUBLIC = {
+    "/health",
+    "/api/models",
+    "/api/models/{model:path}/revision/{revision}",
+    "/api/models/{model:path}",
+    "/api/tasks",
+}
+
+
+def _routes(access: Access) -> list[Route]:
+    return [
+        Route(path, Door(methods, check=None if path in PUBLIC else access.check, cors=shared))
+        for paths, shared in ((_SHARED, True), (_OWN, False))
+        for path, methods in paths.items()
+    ]

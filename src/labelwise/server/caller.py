@@ -1,0 +1,129 @@
+"""What a handler has to do with its caller: read the body, and notice that nobody waits."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from starlette.requests import ClientDisconnect
+
+from labelwise.errors import BadInput, Expired, Overloaded, TooLarge, TooSlow
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.requests import Request
+
+_PAUSE_SECONDS = 30  # without a byte of the body
+_BODIES_AT_ONCE = 25  # of the largest size that a body may have
+
+
+class Bodies:
+    """Reads bodies of requests, none longer than *most* bytes, and not too many of them at once.
+
+    Its state is how many bytes it has read of bodies that are not whole yet, and who reads them.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held = 0
+        self._reading: set[asyncio.Timeout] = set()
+        self._ending = False
+
+    async def read(self, request: Request) -> bytes:
+        """The body of *request*.
+
+        Raises:
+            TooLarge: It is too long; what was read of it is forgotten.
+            TooSlow: No byte came for half a minute.
+            Overloaded: Too many long bodies arrive at once, or the server ends.
+            ClientDisconnect: The caller left.
+        """
+        if self._ending:
+            raise self._refusal()
+        if int(request.headers.get("content-length", "0")) > self._most:
+            raise self._too_large()
+        chunks: list[bytes] = []
+        held = 0
+        scope = asyncio.timeout(_PAUSE_SECONDS)
+        try:
+            async with scope:
+                self._reading.add(scope)
+                async for chunk in request.stream():
+                    held += len(chunk)
+                    self._held += len(chunk)
+                    if held > self._most:
+                        raise self._too_large()
+                    if self._held > self._most * _BODIES_AT_ONCE:
+                        raise Overloaded("too many long requests at once; try again in 1 s", 1)
+                    chunks.append(chunk)
+                    scope.reschedule(asyncio.get_running_loop().time() + _PAUSE_SECONDS)
+        except TimeoutError:
+            if self._ending:
+                raise self._refusal() from None
+            raise TooSlow(f"no byte of the body came for {_PAUSE_SECONDS} s; send it") from None
+        finally:
+            self._reading.discard(scope)
+            self._held -= held
+        return b"".join(chunks)
+
+    def end(self) -> None:
+        """Refuse all bodies that are not whole from now on."""
+        self._ending = True
+        for scope in self._reading:
+            scope.reschedule(0)
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"the body is longer than {self._most} bytes; send fewer texts a request")
+
+    def _refusal(self) -> Overloaded:
+        return Overloaded("the server is ending; send the request again, to another or later", 5)
+
+
+def read_timeout(request: Request, usual: float) -> float:
+    """How many seconds the caller waits: ``x-request-timeout``, or as *usual*.
+
+    Raises:
+        BadInput: The header is not a number of seconds.
+    """
+    given = request.headers.get("x-request-timeout")
+    try:
+        seconds = usual if given is None else float(given)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise BadInput("x-request-timeout must be a number of seconds greater than 0, as in 2.5")
+    return seconds
+
+
+@asynccontextmanager
+async def within(request: Request, seconds: float) -> AsyncIterator[None]:
+    """End what happens inside after so many *seconds*, or when the caller leaves.
+
+    The body of *request* has been read.
+
+    Raises:
+        Expired: The time is over.
+        ClientDisconnect: The caller left.
+    """
+    scope = asyncio.timeout(seconds)
+
+    async def watch() -> None:
+        await request.receive()  # nothing comes after the body but the end
+        scope.reschedule(0)
+
+    watcher = asyncio.create_task(watch())
+    try:
+        async with scope:
+            yield
+    except TimeoutError:
+        if watcher.done():
+            raise ClientDisconnect from None
+        raise Expired(
+            f"the answer was not ready in {seconds:g} s; wait longer (x-request-timeout), or try "
+            "again when the server is less busy"
+        ) from None
+    finally:
+        watcher.cancel()

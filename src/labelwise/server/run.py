@@ -1,0 +1,128 @@
+"""``labelwise serve``: takes the port, loads the models, serves until it is told to end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+import click
+import uvicorn
+
+from labelwise.core.catalogue import Catalogue
+from labelwise.errors import BadInput
+from labelwise.server.app import create_app
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.applications import Starlette
+
+    from labelwise.settings import Settings
+
+# Callers keep connections for as long as a minute, and one that closes while a request is on its
+# way loses the request.
+_KEEP_ALIVE_SECONDS = 75
+_GRACE_SECONDS = 5  # for sending what was answered last
+# How long the interpreter lets one thread run while another waits. The usual 5 ms would be lost
+# between two batches: an engine thread must get in while the event loop is busy.
+_SWITCH_SECONDS = 0.0005
+
+
+def serve(settings: Settings) -> None:
+    """Serve as *settings* say until SIGTERM or SIGINT; then finish what was admitted.
+
+    Raises:
+        BadInput: The settings contradict each other, or the address cannot be taken.
+        BadModel: A model cannot be found, read or run.
+    """
+    open_to_all = not settings.needs_access_token()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
+    with _taken(settings.host, settings.port) as address:
+        shows = sys.stderr is not None and sys.stderr.isatty()
+        catalogue = Catalogue.load(settings.models, progress=shows)
+        app = create_app(catalogue, settings)
+        sys.setswitchinterval(_SWITCH_SECONDS)
+        url = _url(settings.host, address.getsockname()[1])
+        greeting = _greeting(catalogue, url, open_to_all=open_to_all)
+        try:
+            _Server(app, settings.request_timeout, greeting).run(sockets=[address])
+        except OSError as reason:  # another server was quicker: it listens on the same address
+            raise _taken_by_another(settings.host, settings.port, reason) from None
+
+
+def _end(*_: object) -> None:
+    """End with 0, where the server does not run yet or has ended."""
+    raise SystemExit(0)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which greets when it listens, and refuses new work as soon as it is to end."""
+
+    def __init__(self, app: Starlette, request_timeout: float, greeting: str) -> None:
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            log_level=logging.WARNING,
+            access_log=False,
+            server_header=False,
+            ws="none",
+            lifespan="on",
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=int(request_timeout) + _GRACE_SECONDS,
+        )
+        super().__init__(config)
+        self._greeting = greeting
+        self._refuse_new: Callable[[], None] = app.state.server.bodies.end
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        click.echo(self._greeting, err=True)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._refuse_new()
+        await super().shutdown(sockets)
+
+
+def _taken(host: str, port: int) -> socket.socket:
+    """A socket at the address *host* and *port*, which is ours but does not listen yet.
+
+    Raises:
+        BadInput: The address cannot be taken.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        taken = socket.socket(family, kind, protocol)
+        if os.name == "posix":  # elsewhere the option lets two servers share a port
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(address)
+    except OSError as reason:
+        raise _taken_by_another(host, port, reason) from None
+    return taken
+
+
+def _taken_by_another(host: str, port: int, reason: OSError) -> BadInput:
+    return BadInput(
+        f"port {port} of {host!r} cannot be taken: {reason.strerror}; choose another with --port"
+    )
+
+
+def _url(host: str, port: int) -> str:
+    """The address as a URL to open."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _greeting(catalogue: Catalogue, url: str, *, open_to_all: bool) -> str:
+    models = "\n".join(f"  {entry.id}" for entry in catalogue)
+    header = "" if open_to_all else " -H 'Authorization: Bearer '$ACCESS_TOKEN"
+    return (
+        f"Labelwise serves at {url}:\n{models}\n"
+        f"Try: curl {url}{header} -d 'I like you. I love you'\n"
+        "Ctrl-C ends it."
+    )

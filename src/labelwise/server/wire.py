@@ -1,0 +1,220 @@
+"""The bodies of Hugging Face's text-classification call: bytes to a query, scores to bytes.
+
+The types here decode requests, and the same types are the schemas of ``/openapi.json``.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from functools import cache
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from labelwise.core.scores import Function, Score
+from labelwise.engine.text import Text, Truncation
+from labelwise.errors import BadInput, TooLarge
+
+
+class Pair(msgspec.Struct):
+    """A text, with a second one where the model compares two."""
+
+    text: str
+    text_pair: str | None = None
+
+
+class Parameters(msgspec.Struct):
+    """How to classify. A parameter that is null or absent has its default."""
+
+    function_to_apply: Annotated[
+        Function | None,
+        Meta(description="From logits to scores. Default: the model's own function."),
+    ] = None
+    top_k: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="Limits the answer to so many labels, the best. Default: all."),
+    ] = None
+    truncation: Annotated[
+        bool | Truncation | None,
+        Meta(
+            description="What a text that is longer than the model reads loses: its end (true, the "
+            "default), that of one text of a pair, or nothing: then the request is refused."
+        ),
+    ] = None
+    max_length: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="Fewer ids than the model reads."),
+    ] = None
+
+
+Item = str | Pair | Annotated[list[str], Meta(min_length=2, max_length=2)]
+Items = Annotated[list[Item], Meta(min_length=1)]
+
+
+class Query(msgspec.Struct):
+    """Texts to classify: one, or a list; each a string or a pair."""
+
+    inputs: Annotated[
+        str | Pair | Items,
+        Meta(description="A text, a pair of texts, or a list of them."),
+    ]
+    parameters: Parameters | None = None
+
+    @property
+    def texts(self) -> list[Text]:
+        """All texts, in the order of their answers."""
+        items = self.inputs if isinstance(self.inputs, list) else [self.inputs]
+        return [_text(item) for item in items]
+
+    @property
+    def is_single(self) -> bool:
+        """Whether the inputs are one text, not a list."""
+        return not isinstance(self.inputs, list)
+
+
+class _Names(msgspec.Struct):
+    """The names of the parameters that came, known or not."""
+
+    parameters: dict[str, msgspec.Raw] | UnsetType | None = UNSET
+
+
+_Body = Query | str | Items
+_KNOWN = frozenset(Parameters.__struct_fields__)
+_NAME = re.compile(r"[A-Za-z_]\w{0,39}", re.ASCII)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+# What to send instead of what came, by where it was found.
+_ADVICE = {
+    "inputs": "inputs must be a string, an object with text and text_pair, or a list of them",
+    "top_k": "top_k must be a whole number from 1; leave it out for all labels",
+    "function_to_apply": "function_to_apply must be one of softmax, sigmoid, none",
+    "truncation": "truncation must be true, false, or one of longest_first, only_first, "
+    "only_second, do_not_truncate",
+    "max_length": "max_length must be a whole number from 1",
+    "parameters": "parameters must be an object",
+}
+
+
+def read_query(body: bytes) -> tuple[Query, list[str]]:
+    """What *body* asks for, and the names of its parameters that are not known.
+
+    A body that begins with a brace, a bracket or a quotation mark is JSON; any other is the text.
+
+    Raises:
+        BadInput: It is neither JSON nor text in UTF-8, or not a query.
+    """
+    body = body.removeprefix(codecs.BOM_UTF8)
+    if not body.strip():
+        raise BadInput('the body is empty; send {"inputs": "your text"}')
+    if body.lstrip()[:1] not in b'{["':
+        return Query(_decoded(body)), []
+    query = decode(body, _Body)
+    if not isinstance(query, Query):
+        return Query(query), []
+    names = None if query.parameters is None else decode(body, _Names).parameters
+    return query, [name for name in names or () if name not in _KNOWN]
+
+
+def decode(body: bytes, into: Any) -> Any:
+    """*body*, which is JSON, as a value of the type *into*.
+
+    Half of a surrogate pair, which is no character, is read as U+FFFD.
+
+    Raises:
+        BadInput: It is not JSON in UTF-8, or not such a value.
+    """
+    try:
+        try:
+            return _decoder(into).decode(body)
+        except (msgspec.ValidationError, UnicodeDecodeError):
+            raise
+        except (msgspec.DecodeError, RecursionError):  # Python's own reader knows such halves
+            value = json.loads(_decoded(body), parse_constant=_refuse_constant)
+            return msgspec.convert(_repaired(value), into)
+    except msgspec.ValidationError as reason:
+        raise BadInput(_explained(str(reason))) from None
+    except UnicodeDecodeError:
+        _decoded(body)  # says at which byte of the whole body
+        raise
+    except json.JSONDecodeError as reason:
+        raise BadInput(
+            f"the body is not valid JSON: {reason.msg.removesuffix(' at')} at character "
+            f"{reason.pos}; a text that begins with a brace, a bracket or a quotation mark must be "
+            "sent as JSON"
+        ) from None
+    except RecursionError:
+        raise BadInput("the body is JSON that is nested too deeply") from None
+
+
+_decoder = cache(msgspec.json.Decoder)
+
+
+def check_size(texts: list[Text], *, most_texts: int, most_characters: int) -> int:
+    """How many characters *texts* have.
+
+    Raises:
+        TooLarge: There are too many texts, or too many characters.
+    """
+    if len(texts) > most_texts:
+        raise TooLarge(f"{len(texts)} texts in one request; send {most_texts} at most")
+    characters = sum(sum(map(len, t)) if isinstance(t, tuple) else len(t) for t in texts)
+    if characters > most_characters:
+        raise TooLarge(f"{characters} characters in one request; send {most_characters} at most")
+    return characters
+
+
+def write(value: list[list[Score]] | list[Score] | dict[str, Any]) -> bytes:
+    """*value* as JSON."""
+    return msgspec.json.encode(value)
+
+
+def shown(name: str) -> str:
+    """The *name* of a parameter, if it is a name: what else stands there is not repeated."""
+    return name if _NAME.fullmatch(name) else "(not a name)"
+
+
+def _decoded(body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError as reason:
+        raise BadInput(str(reason)) from None  # names a byte and its place, as the contract asks
+
+
+def _refuse_constant(name: str) -> None:
+    raise BadInput(f"the body is not valid JSON: {name} is no value of JSON")
+
+
+def _repaired(value: Any) -> Any:
+    """*value* with every half of a surrogate pair in its strings replaced."""
+    if isinstance(value, str) and _SURROGATE.search(value):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_repaired(item) for item in value]
+    if isinstance(value, dict):
+        return {_repaired(key): _repaired(item) for key, item in value.items()}
+    return value
+
+
+def _explained(reason: str) -> str:
+    """What is wrong and what to send instead. The value that came is left out: it may be text."""
+    if "required field `inputs`" in reason:
+        return 'inputs is missing; send {"inputs": "your text"}'
+    found = re.search(r"got `([\w| ]+)`", reason)
+    came = f"; got {found[1]}" if found else ""
+    path = reason.partition(" - at `$.")[2]
+    names = [name for name in _ADVICE if re.search(rf"\b{name}\b", path)]
+    place = next((name for name in names if name != "parameters"), *names[:1] or ["inputs"])
+    if "length" in reason and place == "inputs":
+        return "inputs holds an empty list, or a list that is no pair of two strings"
+    return _ADVICE[place] + came
+
+
+def _text(item: Item) -> Text:
+    if isinstance(item, str):
+        return item
+    if isinstance(item, list):
+        return (item[0], item[1])
+    return item.text if item.text_pair is None else (item.text, item.text_pair)

@@ -1,0 +1,142 @@
+"""Live servers for tests: the command in a process of its own, or the application in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from labelwise.core.catalogue import Catalogue
+from labelwise.server.app import create_app
+from labelwise.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+EMBEDDED = "labelwise/minilm-l6-sst2"
+
+
+@dataclass
+class Answer:
+    """What a server answered."""
+
+    status: int
+    headers: dict[str, str]  # names in lower case
+    body: bytes
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+
+def ask(url, body=None, *, headers=None, method=None, timeout=30) -> Answer:
+    """Ask *url*: with a *body* (bytes, or anything else as JSON) it is a POST."""
+    if body is not None and not isinstance(body, bytes):
+        body = json.dumps(body).encode()
+    request = urllib.request.Request(url, body, headers or {}, method=method)  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310
+            return Answer(response.status, _lower(response.headers), response.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return Answer(error.code, _lower(error.headers), error.read())
+
+
+def _lower(headers) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+@dataclass
+class Live:
+    """A server in a process of its own."""
+
+    url: str
+    process: subprocess.Popen
+    log: Path  # what it prints
+
+
+@contextmanager
+def command(folder: Path, *arguments: str, environment=None) -> Iterator[Live]:
+    """``labelwise serve`` with *arguments* on a free port; *folder* is where it works."""
+    log = folder / "serve.log"
+    known = {k: v for k, v in os.environ.items() if not k.startswith("LABELWISE_")}
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "labelwise", "serve", "--port", "0", *arguments],
+            stderr=output,
+            stdout=output,
+            cwd=folder,
+            env=known | (environment or {}),
+        )
+    try:
+        yield Live(_address(process, log), process, log)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+
+
+def _address(process, log) -> str:
+    """The address in the greeting, as soon as it is there."""
+    for _ in range(600):
+        found = re.search(r"serves at (http://\S+):\n", log.read_text())
+        if found:
+            return found[1]
+        if process.poll() is not None:
+            break
+        threading.Event().wait(0.05)
+    raise AssertionError(f"the server did not start: {log.read_text()}")
+
+
+class _Quiet(uvicorn.Server):
+    """uvicorn in a thread, which gets no signals."""
+
+    @contextmanager
+    def capture_signals(self):
+        yield
+
+
+@dataclass
+class Within:
+    """A server in this process, for tests that look inside or put something in its way."""
+
+    url: str
+    server: object  # labelwise.server.app.Server
+    uvicorn: uvicorn.Server
+
+
+@contextmanager
+def within(catalogue: Catalogue | None = None, **settings) -> Iterator[Within]:
+    """The application with *catalogue*, or the embedded model, in a thread of this process."""
+    app = create_app(catalogue or Catalogue.load(), Settings(**settings))
+    config = uvicorn.Config(app, port=0, log_config=None, access_log=False, ws="none")
+    server = _Quiet(config)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            threading.Event().wait(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield Within(f"http://127.0.0.1:{port}", app.state.server, server)
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()

@@ -1,0 +1,415 @@
+"""The settings of the server: one definition for flags, environment, file and documents."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from labelwise.cli import _Group
+from labelwise.errors import BadInput
+from labelwise.settings import EPILOG, Settings, is_loopback, table, with_settings
+
+DOCS = Path(__file__).parents[1] / "docs"
+TOKEN = "lw-0123456789"  # noqa: S105 - nobody's
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    """No file and no variable of this machine speaks for the tests."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("LABELWISE_")]:
+        monkeypatch.delenv(name)
+
+
+def serve(*arguments, **environment):
+    """How a command with settings ends, and the settings that it was called with."""
+    called = []
+
+    @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+    def main():
+        """Text classification on your own machine."""
+
+    @main.command(epilog=EPILOG)
+    @with_settings
+    def serve(settings):
+        """Serve each MODEL."""
+        called.append(settings)
+
+    run = CliRunner().invoke(main, ["serve", *arguments], env=environment)
+    return run, called
+
+
+def settings_of(*arguments, **environment):
+    run, [settings] = serve(*arguments, **environment)
+    assert (run.exit_code, run.output) == (0, "")
+    return settings
+
+
+def refusal(*arguments, **environment):
+    """The one line that a start ends with; the exit code is 2."""
+    run, called = serve(*arguments, **environment)
+    assert (run.exit_code, run.stdout, called) == (2, "", [])
+    [line] = run.stderr.splitlines()
+    return line.removeprefix("Error: ")
+
+
+def config(text, name="labelwise.toml"):
+    Path(name).write_text(text, encoding="utf-8")
+
+
+def test_without_a_word_the_defaults_hold():
+    assert settings_of() == Settings()
+    assert Settings().port == 8000
+
+
+def test_settings_do_not_change():
+    with pytest.raises(FrozenInstanceError):
+        Settings().port = 1
+
+
+GIVEN = {  # a setting: its flags, its variable, its line in the file, its value
+    "models": (["a/b@main", "c"], "a/b@main c", '["a/b@main", "c"]', ("a/b@main", "c")),
+    "host": (["--host", "::"], "::", '"::"', "::"),
+    "port": (["--port", "0"], "0", "0", 0),
+    "auth": (["--auth", "open"], "open", '"open"', "open"),
+    "access_token_file": (["--access-token-file", "t"], "t", '"t"', Path("t")),
+    "access_token": (None, TOKEN, f'"{TOKEN}"', TOKEN),
+    "allowed_host": (
+        ["--allowed-host", "a", "--allowed-host", "b"],
+        " a  b ",
+        '["a", "b"]',
+        ("a", "b"),
+    ),
+    "max_body_bytes": (["--max-body-bytes", "9_000"], "9_000", "9_000", 9_000),
+    "max_texts": (["--max-texts", "9"], "9", "9", 9),
+    "max_characters": (["--max-characters", "9"], "9", "9", 9),
+    "max_waiting_texts": (["--max-waiting-texts", "9"], "9", "9", 9),
+    "max_waiting_seconds": (["--max-waiting-seconds", "0.5"], "0.5", "0.5", 0.5),
+    "request_timeout": (["--request-timeout", "9"], "9", "9", 9.0),
+}
+
+
+def test_every_setting_is_tried():
+    assert list(GIVEN) == [setting.name for setting in fields(Settings)]
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_a_setting_is_a_flag_a_variable_and_a_key(name):
+    flags, variable, line, value = GIVEN[name]
+    Path("t").touch()
+    expected = Settings(**{name: value})
+    if flags:
+        assert settings_of(*flags) == expected
+    assert settings_of(**{f"LABELWISE_{name.upper()}": variable}) == expected
+    config(f"{name} = {line}")
+    assert settings_of() == expected
+    assert type(getattr(settings_of(), name)) is type(value)
+
+
+def test_a_flag_wins_over_the_environment_and_that_over_the_file():
+    config('port = 1\nmax_texts = 1\nhost = "a"\nmodels = ["a"]\nallowed_host = ["a"]')
+    environment = {"LABELWISE_PORT": "2", "LABELWISE_MAX_TEXTS": "2", "LABELWISE_MODELS": "b"}
+    assert settings_of("--port", "3", **environment) == Settings(
+        port=3, max_texts=2, host="a", models=("b",), allowed_host=("a",)
+    )
+    assert settings_of("c", "--allowed-host", "c", **environment).models == ("c",)
+
+
+def test_an_empty_variable_counts_as_not_set():
+    assert settings_of(LABELWISE_PORT="", LABELWISE_MODELS="", LABELWISE_ACCESS_TOKEN="") == (
+        Settings()
+    )
+
+
+def test_variables_that_are_no_settings_are_nobodys_business():
+    assert settings_of(LABELWISE_SHARED="/data", LABELWISE_PROT="1") == Settings()
+
+
+def test_a_lone_text_in_the_file_is_one_value():
+    config('allowed_host = "a"\nmodels = "my models/a"')
+    assert settings_of() == Settings(allowed_host=("a",), models=("my models/a",))
+
+
+def test_another_file_is_named_by_a_flag_or_the_environment():
+    config("port = 1")
+    config("port = 2", "two.toml")
+    config("port = 3", "three.toml")
+    assert settings_of().port == 1
+    assert settings_of(LABELWISE_CONFIG="two.toml").port == 2
+    assert settings_of("--config", "three.toml", LABELWISE_CONFIG="two.toml").port == 3
+
+
+def test_a_file_that_is_asked_for_must_exist():
+    assert refusal("--config", "no.toml") == (
+        "Invalid value for '--config': File 'no.toml' does not exist."
+    )
+    assert refusal(LABELWISE_CONFIG=".") == (
+        "Invalid value for LABELWISE_CONFIG: File '.' is a directory."
+    )
+
+
+def test_a_file_that_is_none_is_refused():
+    os.mkfifo("pipe")
+    assert refusal("--config", "pipe") == "pipe is not a regular file"
+    Path("labelwise.toml").mkdir()
+    assert refusal() == "labelwise.toml is not a regular file"
+
+
+def test_a_file_without_end_is_not_read():
+    with Path("labelwise.toml").open("wb") as file:
+        file.truncate(10**9)
+    assert refusal().startswith("labelwise.toml is larger than 1,000,000 bytes")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("prot = 1", "labelwise.toml has an unknown key 'prot'; did you mean port?"),
+        ("max-texts = 1", "unknown key 'max-texts'; did you mean max_texts?"),
+        ("[zzz]\nport = 1", "unknown key 'zzz'; there are models, host, port, auth, access_"),
+        ('config = "x"', "unknown key 'config'; there are "),
+        ('"\\u001b[31m" = 1', "unknown key '\\x1b[31m'; there are "),
+    ],
+)
+def test_an_unknown_key_is_named_with_the_nearest_one(line, said):
+    config(line)
+    assert said in refusal()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('port = "8000"', "port in labelwise.toml must be a whole number"),
+        ("port = 1.0", "port in labelwise.toml must be a whole number"),
+        ("port = true", "port in labelwise.toml must be a whole number"),
+        ("port = [1]", "port in labelwise.toml must be a whole number"),
+        (f"port = 0x{'f' * 5000}", "port in labelwise.toml must be a whole number"),
+        ("request_timeout = nan", "request_timeout in labelwise.toml must be a number"),
+        (f"request_timeout = {10**400}", "request_timeout in labelwise.toml must be a number"),
+        ("request_timeout = 1979-05-27", "request_timeout in labelwise.toml must be a number"),
+        ("host = 1", "host in labelwise.toml must be a text in quotes"),
+        ('host = ["a"]', "host in labelwise.toml must be a text in quotes"),
+        ('access_token_file = "a\\u0000"', "access_token_file in labelwise.toml must be a text"),
+        ("access_token = 123456", "access_token in labelwise.toml must be a text in quotes"),
+        ("models = [1]", "models in labelwise.toml must be a list of texts"),
+        ("allowed_host = {}", "allowed_host in labelwise.toml must be a list of texts"),
+        ("port = 70000", "Invalid value for port in labelwise.toml: 70000 is not in the range"),
+        ('auth = "no"', "Invalid value for auth in labelwise.toml: 'no' is not one of"),
+        ("max_texts = 0", "Invalid value for max_texts in labelwise.toml: 0 is not in the range"),
+        (
+            "max_waiting_seconds = -1",
+            "Invalid value for max_waiting_seconds in labelwise.toml: -1 is not a number",
+        ),
+        (
+            'access_token_file = "gone"',
+            "Invalid value for access_token_file in labelwise.toml: File 'gone' does not exist.",
+        ),
+    ],
+)
+def test_a_value_in_the_file_that_does_not_fit_is_named(line, said):
+    config(line)
+    line = refusal()
+    assert line.startswith(said)
+    assert "123456" not in line
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"host = 'a'\nport =\n", "line 2"),
+        (b"host = 'a'\nport = 1\nport = 2\n", "line 3"),
+        (b"a = 1_\n", "line 1"),
+        (b"host = '\xff'", "can't decode byte 0xff"),
+        (b"a = " + b"[" * 100_000, "."),
+        (b"port = " + b"9" * 5000, "4300 digits"),
+    ],
+)
+def test_a_broken_file_is_named_with_its_line(content, said):
+    Path("labelwise.toml").write_bytes(content)
+    line = refusal()
+    assert line.startswith("labelwise.toml is not valid TOML: ")
+    assert re.search(said, line)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", "65536"),
+        ("port", "-1"),
+        ("port", "http"),
+        ("auth", "maybe"),
+        ("max_body_bytes", "0"),
+        ("max_texts", "0"),
+        ("max_characters", "1.5"),
+        ("max_waiting_texts", "-1"),
+        ("max_waiting_seconds", "0"),
+        ("max_waiting_seconds", "inf"),
+        ("request_timeout", "nan"),
+        ("request_timeout", "1e999"),
+        ("request_timeout", "soon"),
+        ("access_token_file", "gone"),
+    ],
+)
+def test_a_value_out_of_bounds_is_named_with_where_it_came_from(name, value):
+    flag, variable = f"--{name.replace('_', '-')}", f"LABELWISE_{name.upper()}"
+    assert refusal(flag, value).startswith(f"Invalid value for '{flag}': ")
+    line = refusal(**{variable: value})
+    assert line.startswith(f"Invalid value for {variable}: ")
+    assert value in line
+
+
+@pytest.mark.parametrize("flags", [["--access-token", TOKEN], [f"--access-token={TOKEN}"]])
+def test_an_access_token_on_the_command_line_is_refused_unseen(flags):
+    assert refusal(*flags) == (
+        "--access-token would be seen by every user of this machine; "
+        "set LABELWISE_ACCESS_TOKEN, or give --access-token-file FILE"
+    )
+
+
+def test_an_access_token_is_never_shown():
+    settings = settings_of(LABELWISE_ACCESS_TOKEN=TOKEN)
+    assert settings.access_token == TOKEN
+    assert TOKEN not in repr(settings)
+
+
+def test_the_help_is_short_and_says_the_defaults():
+    run, _ = serve("-h", LABELWISE_PORT="x")
+    assert run.exit_code == 0
+    assert len(run.stdout.splitlines()) <= 40
+    assert "--max-body-bytes N" in run.stdout
+    assert "default: 8000]" in run.stdout
+    assert "--access-token " not in run.stdout
+    assert " ".join(run.stdout.split()).endswith(EPILOG)
+
+
+def test_an_access_token_is_the_first_line_of_its_file():
+    Path("token").write_bytes(f" {TOKEN}\t\r\nnotes of somebody: \xe9\n".encode())
+    assert Settings(access_token_file=Path("token")).read_access_token() == TOKEN
+
+
+def test_an_access_token_may_come_from_the_environment_or_be_absent():
+    assert Settings(access_token=f"{TOKEN}\n").read_access_token() == TOKEN
+    assert Settings().read_access_token() is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\n" + TOKEN.encode(), b" \t\nx", b"s\xc3\xa9cret", b"se cret", b"s\x00", b"\xff"],
+)
+def test_a_file_without_an_access_token_is_refused_unquoted(content):
+    Path("token").write_bytes(content)
+    with pytest.raises(BadInput, match=r"token (is empty|holds no access token); ") as caught:
+        Settings(access_token_file=Path("token")).read_access_token()
+    assert not re.search("s.?cret|lw-", str(caught.value))
+
+
+@pytest.mark.parametrize("token", ["", " ", "sécret", "se cret", "\udcffcret"])
+def test_what_is_no_access_token_is_refused_unquoted(token):
+    with pytest.raises(
+        BadInput, match=r"access_token (is empty|holds no access token); "
+    ) as caught:
+        Settings(access_token=token).read_access_token()
+    assert "cret" not in str(caught.value)
+
+
+def test_a_file_of_an_access_token_that_cannot_be_read_is_named(tmp_path):
+    for path, said in [("gone", "gone does not exist"), (".", ". is not a regular file")]:
+        with pytest.raises(BadInput, match=f"^{re.escape(said)}$"):
+            Settings(access_token_file=Path(path)).read_access_token()
+    closed = tmp_path / "closed"
+    closed.touch(mode=0)
+    if not os.access(closed, os.R_OK):  # the administrator may read everything
+        with pytest.raises(BadInput, match=r"closed cannot be read: Permission denied"):
+            Settings(access_token_file=closed).read_access_token()
+
+
+def test_two_access_tokens_are_refused():
+    both = Settings(access_token=TOKEN, access_token_file=Path("token"))
+    with pytest.raises(BadInput, match="are both set; leave out one"):
+        both.read_access_token()
+
+
+@pytest.mark.parametrize("given", [{"access_token": TOKEN}, {"access_token_file": Path("token")}])
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104
+def test_an_access_token_that_is_given_is_needed(given, host):
+    assert Settings(host=host, **given).needs_access_token()
+    assert Settings(host=host, auth="required", **given).needs_access_token()
+    with pytest.raises(BadInput, match="auth is open, but there is an access token"):
+        Settings(host=host, auth="open", **given).needs_access_token()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.0.2.1", "labels.example.com"])  # noqa: S104
+def test_a_host_that_others_reach_needs_an_access_token_or_a_clear_word(host):
+    with pytest.raises(BadInput, match=r"--access-token-file FILE .* --auth open$"):
+        Settings(host=host).needs_access_token()
+    assert not Settings(host=host, auth="open").needs_access_token()
+
+
+def test_this_machine_alone_is_open_until_somebody_says_otherwise():
+    assert not Settings().needs_access_token()
+    assert not Settings(host="::1", auth="open").needs_access_token()
+    with pytest.raises(BadInput, match="auth is required, but there is no access token; give"):
+        Settings(auth="required").needs_access_token()
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *["localhost", "LocalHost", "a.localhost", "a-1.b.localhost"],
+        *["127.0.0.1", "127.9.9.9", "::1", "[::1]"],
+    ],
+)
+def test_names_and_addresses_of_this_machine_alone(host):
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *["", ".localhost", "a..localhost", "localhost.", "localhost.example.com", "alocalhost"],
+        *["localho\u017ft", "localhost:80", "localhost\n", "evil\n.localhost", "127.0.0.1\n"],
+        *["127.1", "127.0.0.01", "0177.0.0.1", "2130706433", "127.0.0.1.example.com", "0.0.0.0"],  # noqa: S104
+        *["[127.0.0.1]", "[::1", "::", "::2", "::ffff:127.0.0.1", "::1%lo", "10.0.0.1", "*"],
+    ],
+)
+def test_everything_else_may_be_another_machine(host):
+    assert not is_loopback(host)
+
+
+def test_the_example_of_the_documents_works():
+    text = (DOCS / "settings.md").read_text("utf-8")
+    [example] = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    config(example)
+    assert settings_of() == Settings(
+        models=("./models/tickets", "distilbert/distilbert-base-uncased-finetuned-sst-2-english"),
+        host="0.0.0.0",  # noqa: S104
+        auth="required",
+        allowed_host=("labels.example.com",),
+        max_texts=256,
+        request_timeout=20,
+    )
+    assert settings_of(LABELWISE_ACCESS_TOKEN=TOKEN).needs_access_token()
+
+
+def test_the_documents_show_every_setting():
+    part = f"<!-- settings -->\n{table()}\n<!-- end of settings -->"
+    text = (DOCS / "settings.md").read_text("utf-8")
+    assert part in text, "docs/settings.md is out of date; run: python docs/generate.py"
+
+
+def test_the_generated_parts_are_rewritten_and_nothing_else(tmp_path):
+    shutil.copytree(DOCS, tmp_path / "docs")
+    document = tmp_path / "docs/settings.md"
+    text = document.read_text("utf-8")
+    document.write_text(text.replace("| `--host` |", "| `--toast` |"), "utf-8")
+    subprocess.run([sys.executable, tmp_path / "docs/generate.py"], check=True)  # noqa: S603
+    assert document.read_text("utf-8") == text
