@@ -35,23 +35,24 @@ Strictness = Literal["full", "half"]
 class Figure:
     """One measured number and what is claimed for it.
 
-    A *ratio* of two speeds is claimed to be at least that; a *bound* (a difference, a size, a time)
-    at most.
+    A *ratio* of two speeds is claimed to be at least that; a *bound* (a difference, a size) and a
+    *time* at most.
     """
 
     name: str
-    kind: Literal["ratio", "bound"]
+    kind: Literal["ratio", "bound", "time"]
     value: float
     claimed: float
 
     def meets(self, strictness: Strictness = "full") -> bool:
-        """Whether the claim holds; "half" asks for half of a ratio, and for all of a bound."""
-        if self.kind == "bound":
-            return self.value <= self.claimed
-        return self.value >= (self.claimed / 2 if strictness == "half" else self.claimed)
+        """Whether the claim holds; "half" asks for half of a speed, and for all of a bound."""
+        factor = 2 if strictness == "half" else 1
+        if self.kind == "ratio":
+            return self.value >= self.claimed / factor
+        return self.value <= self.claimed * (factor if self.kind == "time" else 1)
 
     def __str__(self) -> str:
-        sign = "<=" if self.kind == "bound" else ">="
+        sign = ">=" if self.kind == "ratio" else "<="
         verdict = "" if self.meets() else "   MISSED"
         return f"{self.name}: {self.value:.4g}  (claimed {sign} {self.claimed:g}){verdict}"
 
@@ -97,7 +98,7 @@ def parser(description: str | None, rounds: int = 0, quick: int = 1) -> argparse
         explained = f"how often everything is measured [{rounds}; quick: {quick}]"
         add("--rounds", type=int, help=explained)
     add("--quick", action="store_true", help="few rounds and small inputs: does it work at all?")
-    strict = "exit 1 where a figure is missed; half: of a ratio of speeds"
+    strict = "exit 1 where a figure is missed; half: of a speed"
     add("--require", nargs="?", const="full", choices=["full", "half"], help=strict)
     add("--save", action="store_true", help="write bench/results/NAME.json as well")
     folder = Path(tempfile.gettempdir(), "labelwise-bench")

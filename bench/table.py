@@ -30,6 +30,10 @@ ROWS = [
     ("accuracy", "dev", "sentences of SST-2 dev away from the model's card", "n"),
     ("footprint", "megabytes that an install", "an installation", "MB"),
     ("footprint", "seconds to a first answer", "first answer of the command", "s"),
+    ("server", "seconds from start", "first answer of `labelwise serve`", "s"),
+    ("server", "milliseconds that HTTP", "what HTTP adds to one text", "ms"),
+    ("server", "share of time", "engine busy with 32 callers", "%"),
+    ("server", "growth", "growth of memory over 20,000 requests", "%1"),
     ("footprint", "distilbert-base, megabytes", "DistilBERT in memory", "MB"),
     ("footprint", "embedded, megabytes", "the embedded model in memory", "MB"),
 ]
@@ -40,6 +44,8 @@ SHAPES = {
     "n": "{:.0f}",
     "MB": "{:.0f} MB",
     "s": "{:.2f} s",
+    "ms": "{:.2f} ms",
+    "%1": "{:.1%}",
 }
 
 

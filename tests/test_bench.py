@@ -38,6 +38,10 @@ def bound(value, claimed=1e-4):
     return Figure("difference", "bound", value, claimed)
 
 
+def seconds(value, claimed=1.5):
+    return Figure("time", "time", value, claimed)
+
+
 @pytest.mark.parametrize(
     ("figure", "full", "half"),
     [
@@ -48,10 +52,13 @@ def bound(value, claimed=1e-4):
         (bound(1e-4), True, True),
         (bound(1.1e-4), False, False),
         (bound(float("nan")), False, False),
+        (seconds(1.5), True, True),
+        (seconds(2.9), False, True),
+        (seconds(3.1), False, False),
     ],
     ids=str,
 )
-def test_half_is_granted_to_ratios_and_never_to_bounds(figure, full, half):
+def test_half_is_granted_to_speeds_and_never_to_bounds(figure, full, half):
     assert (figure.meets("full"), figure.meets("half")) == (full, half)
 
 
@@ -261,6 +268,7 @@ def run(program, folder, *arguments):
         ),
         ("footprint", ["--no-install"], {"answer_seconds", "distilbert-base", "embedded"}),
         ("threads", [], {"spinning", "cpu_seconds", "streams"}),
+        ("server", [], {"start_seconds", "lone", "crowd", "memory"}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

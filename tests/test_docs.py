@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shlex
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import labelwise
 from labelwise.engine import architectures
+from serving import command
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
@@ -19,6 +23,7 @@ DOCUMENTS = [
     for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("src/**/README.md")]
     if path.name != "LOG.md"
 ]
+SHOWN = "http://127.0.0.1:8000"  # the address of a server in the documents
 NUMBER = re.compile(r"-?\d+\.\d+")
 
 
@@ -34,28 +39,77 @@ def blocks(language):
     return found
 
 
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    """The address of a server as the documents start it, on another port."""
+    with command(tmp_path_factory.mktemp("docs")) as live:
+        yield live.url
+
+
 @pytest.mark.parametrize("block", blocks("python"))
-def test_python_examples_run(block):
+def test_python_examples_run(block, url):
     if "transformers" in block:
         pytest.importorskip("transformers")
     run = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", block], capture_output=True, text=True, check=False
+        [sys.executable, "-c", block.replace(SHOWN, url)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert run.returncode == 0, run.stderr
 
 
-@pytest.mark.parametrize("block", blocks("console"))
-def test_console_examples_print_what_is_shown(block):
-    command, shown = block.removeprefix("$ ").split("\n", 1)
-    program, *arguments = shlex.split(command)
-    assert program == "labelwise"
-    run = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", program, *arguments], capture_output=True, text=True, check=True
+@pytest.mark.clients
+@pytest.mark.parametrize("block", blocks("js"))
+def test_javascript_examples_run(block, url, tmp_path):
+    folder = os.environ.get("LABELWISE_CLIENTS") or pytest.skip("LABELWISE_CLIENTS is not set")
+    (tmp_path / "node_modules").symlink_to(Path(folder, "js", "node_modules"))
+    (tmp_path / "example.mjs").write_text(block.replace(SHOWN, url))
+    run = subprocess.run(
+        ["node", "example.mjs"],  # noqa: S607 cwd=tmp_path, capture_output=True, text=True, check=False
     )
+    assert (run.stdout, run.stderr) == ("POSITIVE\n", "")
+
+
+@pytest.mark.parametrize("block", blocks("console"))
+def test_console_examples_print_what_is_shown(block, url):
+    line, shown = block.removeprefix("$ ").split("\n", 1)
+    program, *arguments = shlex.split(line.replace(SHOWN, url))
+    start = {"labelwise": [sys.executable, "-m", "labelwise"], "curl": ["curl", "-s"]}[program]
+    run = subprocess.run(  # noqa: S603
+        [*start, *arguments], capture_output=True, text=True, check=True
+    )
+    if program == "curl":
+        assert_alike(json.loads(run.stdout), json.loads(shown))
+        return
     printed, shown = ([line.rstrip() for line in text.split("\n")] for text in (run.stdout, shown))
     assert [NUMBER.sub("N", line) for line in printed] == [NUMBER.sub("N", line) for line in shown]
     numbers = [[float(n) for n in NUMBER.findall("\n".join(x))] for x in (printed, shown)]
     assert numbers[0] == pytest.approx(numbers[1], abs=1e-4)
+
+
+def assert_alike(found, shown):
+    """The same JSON, but for the last digits of scores."""
+    if isinstance(shown, float):
+        assert found == pytest.approx(shown, abs=1e-5)
+    elif isinstance(shown, list):
+        assert len(found) == len(shown)
+        for one, other in zip(found, shown, strict=True):
+            assert_alike(one, other)
+    elif isinstance(shown, dict):
+        assert found.keys() == shown.keys()
+        for key, value in shown.items():
+            assert_alike(found[key], value)
+    else:
+        assert found == shown
+
+
+def test_generated_parts_are_what_the_code_says(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    generate = import_module("generate")
+    for (document, part), write in generate.PARTS.items():
+        text = (ROOT / "docs" / document).read_text("utf-8")
+        assert generate.replaced(text, part, write()) == text, "run: python docs/generate.py"
 
 
 def test_every_module_has_its_line_in_the_architecture():

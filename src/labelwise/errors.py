@@ -78,7 +78,10 @@ class AccessDenied(LabelwiseError):  # noqa: N818
 
 
 class Overloaded(LabelwiseError):  # noqa: N818
-    """The server takes no more for now. *retry_after*: seconds after which it may."""
+    """The server takes no more for now.
+
+    *retry_after* is how many seconds to wait before another try.
+    """
 
     status = 429
 

@@ -163,10 +163,12 @@ def with_settings(command: Callable[[Settings], None]) -> Callable[..., None]:
     return decorated
 
 
-def table() -> str:
-    """All settings as a Markdown table."""
+def table(*beginnings: str) -> str:
+    """The settings as a Markdown table: those whose names begin so, or all."""
     rows = [("flag", "environment variable", "key", "default", "what it is"), ("---",) * 5]
     for setting in fields(Settings):
+        if not setting.name.startswith(beginnings or ("",)):
+            continue
         flag = f"`{_flag(setting)}`" if setting.repr else "none"
         names = (flag, f"`{_variable(setting)}`", f"`{setting.name}`")
         rows.append((*names, _default(setting), setting.metadata["says"]))

@@ -54,6 +54,7 @@ class Server:
         self.settings = settings
         self.access = Access(settings.read_access_token())
         self.bodies = Bodies(settings.max_body_bytes)
+        self.ending = False
         self.batcher = Batcher(
             processors.streams(processors.available()).count,
             most_texts=settings.max_waiting_texts,
@@ -70,6 +71,11 @@ class Server:
         yield
         await self.batcher.close()
         self._encoders.shutdown(cancel_futures=True)
+
+    def end(self) -> None:
+        """Refuse new work from now on; what is admitted is finished."""
+        self.ending = True
+        self.bodies.end()
 
     async def logits(
         self, model: Model, texts: list[Text], parameters: Parameters, seconds: float
@@ -158,9 +164,12 @@ def _read_flag(request: Request, name: str) -> bool:
 
 async def health(request: Request) -> Response:
     """Whether a request would be answered: 200, or 503."""
-    if request.app.state.server.batcher.is_alive():
-        return json_response({"status": "ok"})
-    return json_response({"error": "the engine does not run; see the server's log"}, 503)
+    server: Server = request.app.state.server
+    if server.ending:
+        return json_response({"error": "the server is ending"}, 503)
+    if not server.batcher.is_alive():
+        return json_response({"error": "the engine does not run; see the server's log"}, 503)
+    return json_response({"status": "ok"})
 
 
 async def info(request: Request) -> Response:
@@ -202,7 +211,7 @@ async def _http_error(_: Request, error: Exception) -> Response:
 _INFERENCE = {"POST": classify}
 
 # What pages of other sites may ask: inference, and what the Hub's clients look up before it.
-_SHARED: dict[str, Mapping[str, Endpoint]] = {
+SHARED: dict[str, Mapping[str, Endpoint]] = {
     "/": {"POST": classify, "GET": info},
     "/hf-inference/models/{model:path}/pipeline/text-classification": _INFERENCE,
     "/hf-inference/models/{model:path}": _INFERENCE,
@@ -216,7 +225,7 @@ _SHARED: dict[str, Mapping[str, Endpoint]] = {
     "/api/tasks": {"GET": hub.list_tasks},
     "/api/whoami-v2": {"GET": hub.who_am_i},
 }
-_OWN: dict[str, Mapping[str, Endpoint]] = {
+OWN: dict[str, Mapping[str, Endpoint]] = {
     "/health": {"GET": health},
     "/info": {"GET": info},
     "/openapi.json": {"GET": openapi},
@@ -235,6 +244,6 @@ PUBLIC = {
 def _routes(access: Access) -> list[Route]:
     return [
         Route(path, Door(methods, check=None if path in PUBLIC else access.check, cors=shared))
-        for paths, shared in ((_SHARED, True), (_OWN, False))
+        for paths, shared in ((SHARED, True), (OWN, False))
         for path, methods in paths.items()
     ]

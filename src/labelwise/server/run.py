@@ -77,14 +77,14 @@ class _Server(uvicorn.Server):
         )
         super().__init__(config)
         self._greeting = greeting
-        self._refuse_new: Callable[[], None] = app.state.server.bodies.end
+        self._end: Callable[[], None] = app.state.server.end
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         click.echo(self._greeting, err=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._refuse_new()
+        self._end()
         await super().shutdown(sockets)
 
 
