@@ -140,3 +140,12 @@ def within(catalogue: Catalogue | None = None, **settings) -> Iterator[Within]:
         server.should_exit = True
         thread.join(30)
         assert not thread.is_alive()
+
+
+def until(happens, seconds=20) -> None:
+    """Wait until *happens* gives something true; fail where it does not."""
+    for _ in range(seconds * 100):
+        if happens():
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError(f"it did not happen in {seconds} s")

@@ -66,7 +66,11 @@ def test_javascript_examples_run(block, url, tmp_path):
     (tmp_path / "node_modules").symlink_to(Path(folder, "js", "node_modules"))
     (tmp_path / "example.mjs").write_text(block.replace(SHOWN, url))
     run = subprocess.run(
-        ["node", "example.mjs"],  # noqa: S607 cwd=tmp_path, capture_output=True, text=True, check=False
+        ["node", "example.mjs"],  # noqa: S607
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (run.stdout, run.stderr) == ("POSITIVE\n", "")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -29,6 +31,8 @@ _log = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(r"[!-~]{1,200}")
 _EXPOSED = "x-compute-type, x-compute-time, x-request-id"
+_LINGER_BYTES = 100_000_000
+_LINGER_SECONDS = 10
 _PREFLIGHT_SECONDS = "600"
 _CHALLENGE = 'Bearer realm="Authentication required", charset="UTF-8"'
 
@@ -50,28 +54,17 @@ class Front:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        request_id = _request_id(headers)
-        state = scope.setdefault("state", {})
-        started = False
-
-        async def answer(message: Message) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                message["headers"].append((b"x-request-id", request_id.encode()))
-                if state.get("cors"):
-                    message["headers"] += _CORS
-            await send(message)
-
+        passing = _Passing(scope, receive, send, headers)
+        app = _refuse_host if self._refuses(headers.get("host")) else self._app
         try:
-            app = _refuse_host if self._refuses(headers.get("host")) else self._app
-            await app(scope, receive, answer)
+            await app(scope, passing.receive, passing.send)
         except ClientDisconnect:
             return
         except Exception as error:  # whatever it is, nobody is to see a traceback
-            if started:
+            if passing.answered:
                 raise
-            await error_response(error, request_id)(scope, receive, answer)
+            answer = error_response(error, passing.request_id)
+            await answer(scope, passing.receive, passing.send)
 
     def _refuses(self, host: str | None) -> bool:
         """Whether requests for *host*, the header, are not for this server. Browsers always say."""
@@ -79,6 +72,48 @@ class Front:
             return False
         name = re.sub(r":\d*$", "", host.lower())
         return not is_loopback(name) and name not in self._hosts
+
+
+class _Passing:
+    """One request on its way in, and its answer on its way out."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
+        self.request_id = _request_id(headers)
+        self.answered = False  # the head of the answer is sent
+        self._whole = not ("content-length" in headers or "transfer-encoding" in headers)
+        self._state = scope.setdefault("state", {})
+        self._receive = receive
+        self._send = send
+
+    async def receive(self) -> Message:
+        """The next part of the body."""
+        message = await self._receive()
+        self._whole = not message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the answer, with the headers that all answers have."""
+        if message["type"] == "http.response.start":
+            self.answered = True
+            message["headers"].append((b"x-request-id", self.request_id.encode()))
+            if self._state.get("cors"):
+                message["headers"] += _CORS
+        elif not (self._whole or message.get("more_body", False)):
+            await self._send({**message, "more_body": True})
+            await self._linger()
+            message = {"type": "http.response.body"}
+        await self._send(message)
+
+    async def _linger(self) -> None:
+        """Read what still comes of a body that nobody wants, within bounds, and forget it.
+
+        Many callers send all before they read: closed under them, a connection loses the answer.
+        """
+        left = _LINGER_BYTES
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_SECONDS):
+                while left > 0 and not self._whole:
+                    left -= len((await self.receive()).get("body", b""))
 
 
 async def _refuse_host(scope: Scope, receive: Receive, send: Send) -> None:
