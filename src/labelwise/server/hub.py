@@ -24,14 +24,13 @@ _MOST_LISTED = 1000
 
 async def list_models(request: Request) -> Response:
     """The models that are served, filtered and in pages as on the Hub."""
-    asked = request.query_params
     found = [entry for entry in _catalogue(request) if _matches(entry, request)]
     first, most = _number(request, "cursor", 0), _number(request, "limit", _MOST_LISTED)
     page = found[first : first + most]
     expand = _expand(request)
     response = json_response([_describe(entry, expand, listed=True) for entry in page])
     if most and first + most < len(found):
-        following = request.url.include_query_params(**{**asked, "cursor": first + most})
+        following = request.url.include_query_params(cursor=first + most)
         response.headers["link"] = f'<{following}>; rel="next"'
     return response
 
@@ -44,8 +43,8 @@ async def show_model(request: Request) -> Response:
     except ModelNotFound:
         return _not_found("RepoNotFound", "Repository not found")
     if name != entry.id:
-        location = request.url.replace(path=request.url.path.replace(name, entry.id, 1))
-        target = f"{location.path}?{location.query}" if location.query else location.path
+        target = request.url.path.replace(f"/api/models/{name}", f"/api/models/{entry.id}", 1)
+        target = f"{target}?{request.url.query}" if request.url.query else target
         return json_response({"error": f"see {target}"}, 307, {"location": target})
     revision = request.path_params.get("revision", "main")
     if revision not in {"main", "HEAD", entry.sha}:

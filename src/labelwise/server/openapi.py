@@ -61,7 +61,7 @@ def describe() -> dict[str, Any]:
     }
     paths["/predict"] = {"post": _predict(bodies)}
     for path, (name, summary, statuses) in _LOOK_UPS.items():
-        paths[path] = {"get": _look_up(name, summary, statuses, bodies)}
+        paths.setdefault(path, {})["get"] = _look_up(name, summary, statuses, bodies)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Labelwise", "version": __version__, "license": _LICENSE},
@@ -74,6 +74,8 @@ def describe() -> dict[str, Any]:
     }
 
 
+# A text that may come bare: behind its blanks something begins that is no JSON.
+_BARE = r"""^[ \t-\r]*[^ \t-\r{\["\ufeff]"""
 _LICENSE = {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"}
 _MODEL = {
     "name": "model",
@@ -103,6 +105,7 @@ _REQUEST_ID = {
 _LOOK_UPS = {
     "/health": ("health", "Whether requests are answered.", {"503": "The engine does not run."}),
     "/info": ("info", "What is served, and within which limits.", {}),
+    "/": ("info_first", "The same as /info.", {}),
 }
 _HEADERS = {
     "x-compute-type": "What computed the answer: cpu.",
@@ -129,7 +132,7 @@ def _classify(name: str, bodies: dict[str, Any], *, with_model: bool) -> dict[st
                     "schema": query,
                     "example": {"inputs": "I like you. I love you", "parameters": {"top_k": 1}},
                 },
-                "text/plain": {"schema": {"type": "string", "minLength": 1}},
+                "text/plain": {"schema": {"type": "string", "pattern": _BARE}},
             },
         },
         "responses": {

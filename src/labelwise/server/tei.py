@@ -26,12 +26,25 @@ if TYPE_CHECKING:
     from labelwise.engine.text import Text
 
 _Strings = Annotated[list[str], Meta(min_length=1, max_length=2)]  # a text, or a pair
+_Texts = Annotated[list[_Strings], Meta(min_length=1)]
+# The type below cannot tell the two kinds of lists apart, as the schema can: `_texts` does.
+_INPUTS = {"oneOf": [msgspec.json.schema(kind) for kind in (str, _Strings, _Texts)]}
+
+# What to send instead of what came, by where it was found.
+_ADVICE = {
+    "inputs": "inputs must be a string, a list of one or two strings, or a list of such lists",
+    "raw_scores": "raw_scores must be true or false",
+    "truncate": "truncate must be true, false or null",
+}
 
 
 class PredictQuery(msgspec.Struct):
     """Texts to classify, in the form of text-embeddings-inference."""
 
-    inputs: str | Annotated[list[str | _Strings], Meta(min_length=1)]
+    inputs: Annotated[
+        str | Annotated[list[str | _Strings], Meta(min_length=1)],
+        Meta(extra_json_schema=_INPUTS),
+    ]
     raw_scores: bool = False
     truncate: bool | None = None
 
@@ -41,7 +54,7 @@ async def predict(request: Request) -> Response:
     server = request.app.state.server
     model = server.catalogue.first.model
     seconds = read_timeout(request, server.settings.request_timeout)
-    query = decode(await server.bodies.read(request), PredictQuery)
+    query = decode(await server.bodies.read(request), PredictQuery, _ADVICE)
     texts, single = _texts(query)
     settings = server.settings
     check_size(texts, most_texts=settings.max_texts, most_characters=settings.max_characters)
@@ -54,21 +67,25 @@ async def predict(request: Request) -> Response:
 
 
 def _texts(query: PredictQuery) -> tuple[list[Text], bool]:
-    """The texts of *query*, and whether they are a single one."""
+    """The texts of *query*, and whether they are a single one.
+
+    Raises:
+        BadInput: They are strings, but more than a pair has, or have lists among them.
+    """
     inputs = query.inputs
     if isinstance(inputs, str):
         return [inputs], True
-    if all(isinstance(item, str) for item in inputs):
-        return [_text(inputs)], True
-    return [_text(item) for item in inputs], False
-
-
-def _text(strings: Sequence[str | list[str]]) -> Text:
-    """One string, or two, as a text or a pair."""
-    first, second, *more = [*strings, None] if len(strings) == 1 else strings
-    if more or not isinstance(first, str) or isinstance(second, list):
+    strings = [item for item in inputs if isinstance(item, str)]
+    if len(strings) == len(inputs) <= 2:
+        return [_text(strings)], True
+    if strings:
         raise BadInput(
             "on /predict a list of strings is one text or one pair; several texts are lists of "
             'their own: [["first"], ["second"]]'
         )
-    return first if second is None else (first, second)
+    return [_text(item) for item in inputs], False
+
+
+def _text(strings: Sequence[str]) -> Text:
+    """One string, or two, as a text or a pair."""
+    return strings[0] if len(strings) == 1 else (strings[0], strings[1])

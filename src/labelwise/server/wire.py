@@ -9,7 +9,7 @@ import codecs
 import json
 import re
 from functools import cache
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -17,6 +17,9 @@ from msgspec import UNSET, Meta, UnsetType
 from labelwise.core.scores import Function, Score
 from labelwise.engine.text import Text, Truncation
 from labelwise.errors import BadInput, TooLarge
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Pair(msgspec.Struct):
@@ -85,6 +88,9 @@ _Body = Query | str | Items
 _KNOWN = frozenset(Parameters.__struct_fields__)
 _NAME = re.compile(r"[A-Za-z_]\w{0,39}", re.ASCII)
 _SURROGATE = re.compile("[\ud800-\udfff]")
+# What msgspec says: what is wrong, which may quote a text, and where.
+_REASON = re.compile(r"(.*?)(?: - at `\$([\w.\[\]]*)`)?", re.DOTALL)
+_TYPES = re.compile(r"Expected `[\w| ]+`, got `([\w| ]+)`")
 
 # What to send instead of what came, by where it was found.
 _ADVICE = {
@@ -118,27 +124,30 @@ def read_query(body: bytes) -> tuple[Query, list[str]]:
     return query, [name for name in names or () if name not in _KNOWN]
 
 
-def decode(body: bytes, into: Any) -> Any:
+def decode(body: bytes, into: Any, advice: Mapping[str, str] = _ADVICE) -> Any:
     """*body*, which is JSON, as a value of the type *into*.
 
     Half of a surrogate pair, which is no character, is read as U+FFFD.
 
+    Args:
+        body: What came.
+        into: A type that msgspec knows.
+        advice: What to send instead, by the name of the field that is wrong.
+
     Raises:
         BadInput: It is not JSON in UTF-8, or not such a value.
     """
+    body = body.removeprefix(codecs.BOM_UTF8)
+    _decoded(body)  # the decoder does not look at what it skips
     try:
         try:
             return _decoder(into).decode(body)
-        except (msgspec.ValidationError, UnicodeDecodeError):
+        except msgspec.ValidationError:
             raise
-        except (msgspec.DecodeError, RecursionError):  # Python's own reader knows such halves
-            value = json.loads(_decoded(body), parse_constant=_refuse_constant)
-            return msgspec.convert(_repaired(value), into)
+        except (msgspec.DecodeError, RecursionError):
+            return _decoder(into).decode(_repaired(body))
     except msgspec.ValidationError as reason:
-        raise BadInput(_explained(str(reason))) from None
-    except UnicodeDecodeError:
-        _decoded(body)  # says at which byte of the whole body
-        raise
+        raise BadInput(_explained(str(reason), advice)) from None
     except json.JSONDecodeError as reason:
         raise BadInput(
             f"the body is not valid JSON: {reason.msg.removesuffix(' at')} at character "
@@ -187,29 +196,43 @@ def _refuse_constant(name: str) -> None:
     raise BadInput(f"the body is not valid JSON: {name} is no value of JSON")
 
 
-def _repaired(value: Any) -> Any:
-    """*value* with every half of a surrogate pair in its strings replaced."""
+def _repaired(body: bytes) -> bytes:
+    """*body*, which is JSON, with every half of a surrogate pair in its strings replaced.
+
+    Python's own reader knows such halves. Numbers stay as they are written.
+    """
+    value = json.loads(
+        _decoded(body), parse_int=_number, parse_float=_number, parse_constant=_refuse_constant
+    )
+    return msgspec.json.encode(_whole(value))
+
+
+def _number(digits: str) -> msgspec.Raw:
+    return msgspec.Raw(digits.encode())
+
+
+def _whole(value: Any) -> Any:
     if isinstance(value, str) and _SURROGATE.search(value):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
-        return [_repaired(item) for item in value]
+        return [_whole(item) for item in value]
     if isinstance(value, dict):
-        return {_repaired(key): _repaired(item) for key, item in value.items()}
+        return {_whole(key): _whole(item) for key, item in value.items()}
     return value
 
 
-def _explained(reason: str) -> str:
+def _explained(reason: str, advice: Mapping[str, str]) -> str:
     """What is wrong and what to send instead. The value that came is left out: it may be text."""
-    if "required field `inputs`" in reason:
+    what, path = _REASON.fullmatch(reason).groups("")  # type: ignore[union-attr]  # any text does
+    if what == "Object missing required field `inputs`":
         return 'inputs is missing; send {"inputs": "your text"}'
-    found = re.search(r"got `([\w| ]+)`", reason)
-    came = f"; got {found[1]}" if found else ""
-    path = reason.partition(" - at `$.")[2]
-    names = [name for name in _ADVICE if re.search(rf"\b{name}\b", path)]
+    types = _TYPES.fullmatch(what)
+    came = f"; got {types[1]}" if types else ""
+    names = [name for name in advice if re.search(rf"\b{name}\b", path)]
     place = next((name for name in names if name != "parameters"), *names[:1] or ["inputs"])
-    if "length" in reason and place == "inputs":
+    if "length" in what and place == "inputs":
         return "inputs holds an empty list, or a list that is no pair of two strings"
-    return _ADVICE[place] + came
+    return advice[place] + came
 
 
 def _text(item: Item) -> Text:

@@ -1,0 +1,414 @@
+"""Bodies, without a server: bytes to queries, and what is said of bytes that are none."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labelwise.core.scores import Score
+from labelwise.errors import BadInput, TooLarge
+from labelwise.server.tei import _ADVICE, PredictQuery, _texts
+from labelwise.server.wire import Parameters, check_size, decode, read_query, shown, write
+
+MARK = "ZEBRA"  # stands for a text, which no message may repeat
+DEEP = 100_000
+ANY_TEXT = st.text(st.characters())  # halves of surrogate pairs, too
+
+
+def texts(body):
+    """The texts of *body*, bytes or what becomes JSON."""
+    return read_query(body if isinstance(body, bytes) else json.dumps(body).encode())[0].texts
+
+
+def parameters(**given):
+    return read_query(json.dumps({"inputs": "a", "parameters": given}).encode())[0].parameters
+
+
+def refusal(body, read=read_query):
+    """What is said of *body*, bytes or what becomes JSON."""
+    with pytest.raises(BadInput) as caught:
+        read(body if isinstance(body, bytes) else json.dumps(body).encode())
+    assert MARK not in str(caught.value)
+    return str(caught.value)
+
+
+def predict(body):
+    return _texts(decode(body, PredictQuery, _ADVICE))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        ("a", ["a"]),
+        ("", [""]),
+        (["a", "b"], ["a", "b"]),
+        ({"text": "a"}, ["a"]),
+        ({"text": "a", "text_pair": None}, ["a"]),
+        ({"text": "a", "text_pair": "b"}, [("a", "b")]),
+        ({"text": "a", "text_pair": "", "more": {"x": [1]}}, [("a", "")]),
+        ([{"text": "a"}, "b", ["c", "d"]], ["a", "b", ("c", "d")]),
+        ([["a", "b"]], [("a", "b")]),
+        ([["a", "b"], ["c", "d"]], [("a", "b"), ("c", "d")]),
+    ],
+    ids=repr,
+)
+def test_inputs_are_texts_and_pairs(inputs, expected):
+    assert texts({"inputs": inputs}) == expected
+    if not isinstance(inputs, dict):
+        assert texts(inputs) == expected  # the same, without an object around it
+
+
+@pytest.mark.parametrize(
+    ("inputs", "single"),
+    [("a", True), ({"text": "a"}, True), (["a"], False), ([["a", "b"]], False)],
+)
+def test_a_list_of_one_is_not_a_single_text(inputs, single):
+    assert read_query(json.dumps({"inputs": inputs}).encode())[0].is_single is single
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"Some text", "Some text"),
+        (b" begins with a blank", " begins with a blank"),
+        (b"ends with a line\n", "ends with a line\n"),
+        (b"5", "5"),
+        (b"-1.50e3", "-1.50e3"),
+        (b"null", "null"),
+        (b"true", "true"),
+        (b"NaN", "NaN"),
+        (b"\x00", "\x00"),
+        ("żółw".encode(), "żółw"),
+        (b"\xef\xbb\xbfwith a byte order mark", "with a byte order mark"),
+        (b'\xef\xbb\xbf{"inputs":"a"}', "a"),
+        (b' \n\t{"inputs":"a"}\n', "a"),
+        (b'"a"', "a"),
+        (b' "a"', "a"),
+    ],
+    ids=repr,
+)
+def test_what_does_not_begin_as_json_is_the_text(body, text):
+    assert texts(body) == [text]
+
+
+@pytest.mark.parametrize("body", [b"", b" \r\n\t", b"\xef\xbb\xbf", b"\xef\xbb\xbf \n"], ids=repr)
+def test_an_empty_body_is_refused(body):
+    assert "empty" in refusal(body)
+
+
+def test_unknown_keys_are_ignored_whatever_they_hold():
+    assert texts({"options": {"use_cache": False}, "model": "x", "inputs": "a"}) == ["a"]
+    assert texts(b'{"x":' + b"[" * 300 + b"]" * 300 + b',"inputs":"a"}') == ["a"]
+    assert texts(b'{"inputs":"a","x":' + b"1" * 5000 + b',"y":1e999}') == ["a"]
+
+
+def test_of_equal_keys_the_last_counts():
+    query, unknown = read_query(
+        b'{"inputs":"a","parameters":{"top_k":1,"x":1},'
+        b'"inputs":"b","parameters":{"top_k":2,"top_k":3,"y":1}}'
+    )
+    assert (query.texts, query.parameters.top_k, unknown) == (["b"], 3, ["y"])
+
+
+def test_unknown_parameters_are_named():
+    body = {
+        "inputs": "a",
+        "parameters": {"top_k": 1, "pading": True, "x y": [], MARK: {"top_k": 0}},
+    }
+    query, unknown = read_query(json.dumps(body).encode())
+    assert (query.parameters.top_k, unknown) == (1, ["pading", "x y", MARK])
+
+
+@pytest.mark.parametrize("body", ["a", ["a"], {"inputs": "a"}, {"inputs": "a", "parameters": None}])
+def test_without_parameters_none_is_unknown(body):
+    query, unknown = read_query(json.dumps(body).encode())
+    assert (query.parameters, unknown) == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("pading", "pading"),
+        ("_x9", "_x9"),
+        ("", "(not a name)"),
+        ("two words", "(not a name)"),
+        ("line\nbreak", "(not a name)"),
+        ("żółw", "(not a name)"),
+        ("x" * 41, "(not a name)"),
+    ],
+)
+def test_a_parameter_is_shown_only_if_it_is_a_name(name, expected):
+    assert shown(name) == expected
+
+
+def test_parameters_have_their_values():
+    given = {"function_to_apply": "none", "top_k": 10**30, "truncation": "only_first"}
+    assert parameters(**given, max_length=7) == Parameters(**given, max_length=7)
+    assert parameters(truncation=False) == Parameters(truncation=False)
+    assert parameters(**dict.fromkeys(given)) == Parameters()
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("top_k", [0, -1, 1.0, 1.5, "2", "", True, [], {}, [1]]),
+        ("max_length", [0, -1, 1.5, "2", True, [], {}]),
+        ("function_to_apply", ["default", "Softmax", "", MARK, 1, True, [], ["softmax"], {}]),
+        ("truncation", ["right", "", MARK, 1, 0, [], {}]),
+    ],
+)
+def test_a_bad_parameter_is_named(name, values):
+    for value in values:
+        message = refusal({"inputs": MARK, "parameters": {name: value}})
+        assert message.startswith(f"{name} must be ")
+
+
+@pytest.mark.parametrize("value", [[], "", MARK, 5, True, [{"top_k": 1}]], ids=repr)
+def test_parameters_must_be_an_object(value):
+    assert refusal({"inputs": MARK, "parameters": value}).startswith("parameters must be an object")
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        None,
+        5,
+        True,
+        [],
+        {},
+        [5],
+        [None],
+        [[]],
+        [[MARK]],
+        [[MARK, "b", "c"]],
+        [[MARK, 5]],
+        [[[MARK, "b"]]],
+        {"text_pair": MARK},
+        {"text": 5},
+        {"text": None},
+        {"text": [MARK]},
+        {"text": MARK, "text_pair": 5},
+        [{"text": MARK}, {}],
+        [MARK, 5],
+    ],
+    ids=repr,
+)
+def test_bad_inputs_are_named(inputs):
+    assert refusal({"inputs": inputs}).startswith("inputs ")
+    if isinstance(inputs, list):
+        assert refusal(inputs).startswith("inputs ")
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"text": MARK}, {"input": MARK}, {"parameters": {}}], ids=repr
+)
+def test_missing_inputs_are_named(body):
+    assert refusal(body) == 'inputs is missing; send {"inputs": "your text"}'
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"got `{MARK}`",
+        f"Expected `str`, got `{MARK}`",
+        f"x - at `$.inputs` {MARK}",
+        "x - at `$.inputs`",
+        "required field `inputs`",
+        f"{MARK}\n - at `$.inputs.{MARK}`",
+        "length",
+    ],
+)
+def test_a_value_cannot_pretend_to_be_the_reason(value):
+    message = refusal({"inputs": "a", "parameters": {"function_to_apply": value}})
+    assert message == "function_to_apply must be one of softmax, sigmoid, none"
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b'{"inputs":"ZEBRA"', "Expecting ',' delimiter at character 17"),
+        (b'{"inputs":"ZEBRA', "Unterminated string starting at character 10"),
+        (b'{"inputs":"ZEBRA"} ZEBRA', "Extra data at character 19"),
+        (b'"ZEBRA" and more', "Extra data at character 8"),
+        (b'{"inputs":"a\nZEBRA"}', "Invalid control character at character 12"),
+        (b'{"inputs":"\x00ZEBRA"}', "Invalid control character at character 11"),
+        (b'{"inputs":"\\ZEBRA"}', "Invalid \\escape at character 11"),
+        (b'{"inputs":NaN,"x":"ZEBRA"}', "NaN is no value of JSON"),
+        (b'{"inputs":"ZEBRA","x":-Infinity}', "-Infinity is no value of JSON"),
+        (b"{'inputs':'ZEBRA'}", "Expecting property name enclosed in double quotes at character 1"),
+        (b'["ZEBRA",]', "Expecting value at character 9"),
+        (b"[ZEBRA] is a text that looks like JSON", "Expecting value at character 1"),
+        (b"{", "at character 1"),
+    ],
+    ids=repr,
+)
+def test_broken_json_is_refused_with_its_place(body, says):
+    message = refusal(body)
+    assert message.startswith("the body is not valid JSON: ")
+    assert says in message
+
+
+@pytest.mark.parametrize(
+    ("body", "byte", "position"),
+    [
+        (b"\xc3\x28 ZEBRA", "0xc3", 0),
+        (b"ZEBRA \xff", "0xff", 6),
+        (b'{"inputs":"ZEBRA\xc3("}', "0xc3", 16),
+        (b'{"ignored":"ZEBRA\xc3(","inputs":"a"}', "0xc3", 17),
+        (b'{"inputs":"\\ud800\xed\xa0\x80"}', "0xed", 17),
+        (b'["ZEBRA","\x80"]', "0x80", 10),
+        (b'{"inputs":"a","parameters":{"ZEBRA\xff":1}}', "0xff", 34),
+    ],
+    ids=repr,
+)
+def test_bytes_that_are_no_utf_8_are_named_with_their_place(body, byte, position):
+    message = refusal(body)
+    assert message.startswith(f"'utf-8' codec can't decode byte {byte} in position {position}: ")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * DEEP,
+        b"[" * DEEP + b"]" * DEEP,
+        b'{"inputs":' + b"[" * DEEP + b"]" * DEEP + b"}",
+        b'{"inputs":"\\ud800","x":' + b"[" * DEEP + b"]" * DEEP + b"}",
+        b'{"inputs":"a","x":' + b"[" * DEEP + b"]" * DEEP + b"}",
+        b'{"inputs":"a","parameters":' + b"[" * DEEP + b"]" * DEEP + b"}",
+        b'{"inputs":"a","parameters":{"x":' + b"[" * DEEP + b"]" * DEEP + b"}}",
+        b'{"inputs":"a","parameters":{"top_k":' + b"[" * DEEP + b"]" * DEEP + b"}}",
+        b'{"a":' * DEEP + b"1" + b"}" * DEEP,
+        b'{"a":' * DEEP,
+    ],
+    ids=lambda body: f"{body[:40].decode()}...",
+)
+def test_what_is_nested_too_deeply_is_refused(body):
+    assert refusal(body)
+
+
+@pytest.mark.parametrize(
+    ("escaped", "text"),
+    [
+        (rb"\ud83d\ude00", "😀"),
+        (rb"\ud800", "\ufffd"),
+        (rb"\udc00", "\ufffd"),
+        (rb"a\ud800b", "a\ufffdb"),
+        (rb"\ude00\ud83d", "\ufffd\ufffd"),
+        (rb"\ud83d\ud83d\ude00", "\ufffd😀"),
+        (rb"\ufeff\ud800", "\ufeff\ufffd"),
+    ],
+    ids=repr,
+)
+def test_half_of_a_surrogate_pair_is_no_character(escaped, text):
+    assert texts(b'{"inputs":"' + escaped + b'"}') == [text]
+    assert texts(b'["' + escaped + b'","a"]') == [text, "a"]
+    assert texts(b'{"inputs":{"text":"a","text_pair":"' + escaped + b'"}}') == [("a", text)]
+    assert predict(b'{"inputs":"' + escaped + b'"}') == ([text], True)
+
+
+def test_half_of_a_surrogate_pair_changes_nothing_else():
+    query, unknown = read_query(
+        b'{"inputs":"\\ud800","\\ud801":{"\\ud802":["\\ud803"]},"x":' + b"1" * 5000 + b","
+        b'"parameters":{"top_k":2,"truncation":null,"\\ud804":1,"y":1e999}}'
+    )
+    assert query.texts == ["\ufffd"]
+    assert query.parameters == Parameters(top_k=2)
+    assert unknown == ["\ufffd", "y"]
+    bad = b'{"inputs":"\\ud800","parameters":{"top_k":%s}}'
+    for number in (b"1.0", b"1e999", b"0", b"1" * 5000):
+        assert refusal(bad % number).startswith("top_k must be ")
+
+
+@given(st.recursive(st.none() | st.booleans() | st.floats() | ANY_TEXT, st.lists) | st.binary())
+@settings(deadline=None)
+def test_any_body_is_a_query_or_bad_input(body):
+    for read in (read_query, predict):
+        try:
+            read(body if isinstance(body, bytes) else json.dumps({"inputs": body}).encode())
+        except BadInput as error:
+            assert "\n" not in str(error)  # noqa: PT017
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["inputs", "parameters", "top_k", "truncation", "text", "text_pair", "x"]),
+        st.recursive(
+            st.integers() | st.just(MARK) | st.none() | st.booleans(),
+            lambda inner: (
+                st.lists(inner, max_size=2)
+                | st.dictionaries(
+                    st.sampled_from(
+                        ["top_k", "truncation", "function_to_apply", "text", "text_pair"]
+                    ),
+                    inner,
+                )
+            ),
+            max_leaves=8,
+        ),
+    )
+)
+@settings(deadline=None)
+def test_no_message_repeats_a_text(body):
+    for read in (read_query, predict):
+        try:
+            read(json.dumps(body).encode())
+        except BadInput as error:
+            assert MARK not in str(error)  # noqa: PT017
+
+
+def test_texts_and_characters_have_limits():
+    few = ["ab", ("c", "def"), "😀"]
+    assert check_size(few, most_texts=3, most_characters=7) == 7
+    with pytest.raises(TooLarge, match=r"^3 texts in one request; send 2 at most$"):
+        check_size(few, most_texts=2, most_characters=7)
+    with pytest.raises(TooLarge, match=r"^7 characters in one request; send 6 at most$"):
+        check_size(few, most_texts=3, most_characters=6)
+
+
+def test_scores_are_written_as_labels_and_numbers():
+    assert write([[Score('a"\n', 0.5)], []]) == b'[[{"label":"a\\"\\n","score":0.5}],[]]'
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected", "single"),
+    [
+        ("ab", ["ab"], True),
+        (["ab"], ["ab"], True),
+        (["ab", "c"], [("ab", "c")], True),
+        ([["ab"]], ["ab"], False),
+        ([["ab"], ["c", "d"]], ["ab", ("c", "d")], False),
+    ],
+    ids=repr,
+)
+def test_predict_takes_two_strings_for_a_pair(inputs, expected, single):
+    assert predict(json.dumps({"inputs": inputs}).encode()) == (expected, single)
+    assert predict(b"\xef\xbb\xbf" + json.dumps({"inputs": inputs}).encode()) == (expected, single)
+
+
+@pytest.mark.parametrize("inputs", [["a", "b", "c"], ["ab", ["c"]], [["c"], MARK]], ids=repr)
+def test_predict_refuses_a_list_that_could_be_either(inputs):
+    assert "one text or one pair" in refusal({"inputs": inputs}, predict)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"inputs": {"text": MARK}}, "inputs must be a string, a list of one or two strings"),
+        ({"inputs": [MARK, 5]}, "inputs must be "),
+        ({"inputs": [[MARK, 5]]}, "inputs must be "),
+        ({"inputs": []}, "inputs holds an empty list"),
+        ({"inputs": [[]]}, "inputs holds an empty list"),
+        ({"inputs": [["a", "b", "c"]]}, "inputs holds "),
+        ({}, "inputs is missing"),
+        ({"inputs": "a", "raw_scores": MARK}, "raw_scores must be true or false"),
+        ({"inputs": "a", "truncate": 1}, "truncate must be true, false or null"),
+        ([MARK], "inputs must be "),
+        (MARK, "inputs must be "),
+    ],
+    ids=repr,
+)
+def test_predict_names_what_is_bad(body, says):
+    assert refusal(body, predict).startswith(says)
