@@ -14,7 +14,7 @@ import math
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
-from threading import Condition, Thread
+from threading import Condition, Thread, current_thread
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -93,16 +93,26 @@ class _Line:
             heapq.heappop(self.heap)
         return self.heap[0][2] if self.heap else None
 
+    def learn(self, ids: int, seconds: float) -> None:
+        """Note that a batch of so many *ids* took so many *seconds*.
+
+        Small batches take more for an id than full ones do: they count only where they were
+        quicker than expected. One batch that was held up says little of the next.
+        """
+        pace = min(seconds / ids, 2 * self.pace or math.inf)
+        if ids >= BATCH_IDS // 2 or pace < self.pace:
+            self.pace += _SHARE_OF_NEW * (pace - self.pace)
+
 
 @dataclass(slots=True, eq=False)
 class _Batch:
     """Texts of one model that run together; text i is number ``places[i][1]`` of its job."""
 
     model: Model
+    started: float  # on the monotonic clock
     texts: list[Encoded] = field(default_factory=list)
     places: list[tuple[Job, int]] = field(default_factory=list)
     ids: int = 0
-    started: float = field(default_factory=monotonic)
 
 
 class Batcher:
@@ -124,7 +134,6 @@ class Batcher:
         self._running: set[_Batch] = set()
         self._threads: list[Thread] = []
         self._closing = False
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
         waiting = f"{self._waiting_texts} texts, {sum(x.ids for x in self._lines.values())} ids"
@@ -139,8 +148,7 @@ class Batcher:
         self._lines[model] = _Line(pace=(monotonic() - started) / len(texts[0]))
 
     def start(self) -> None:
-        """Start the engine threads; answers go to the event loop that runs now."""
-        self._loop = asyncio.get_running_loop()
+        """Start the engine threads."""
         for _ in range(self._streams):
             self._start_thread()
 
@@ -167,6 +175,7 @@ class Batcher:
         """Hold places in the queue for so many *texts* while they are turned into ids.
 
         Raises:
+            TooLarge: They are more than may ever wait.
             Overloaded: There is no room for them now.
         """
         with self._changed:
@@ -222,6 +231,8 @@ class Batcher:
         heapq.heappush(line.heap, (job.due, next(self._arrivals), job))
 
     def _check_room(self, texts: int) -> None:
+        if texts > self._most_texts:
+            raise TooLarge(f"{texts} texts in one request; send {self._most_texts} at most")
         if self._waiting_texts + texts > self._most_texts:
             raise self._overloaded(f"{self._waiting_texts} texts wait already")
 
@@ -248,6 +259,7 @@ class Batcher:
             job.gone = True
             self._lines[job.model].ids -= job.ids - job.ids_taken
             self._waiting_texts -= len(job.texts) - job.taken
+            job.texts = ()  # the queue may keep the job for as long as a batch runs
 
     def _take(self) -> _Batch | None:
         """The next batch for the engine thread that asks; it waits for one. None at the end."""
@@ -270,7 +282,7 @@ class Batcher:
         model, line = min(heads, key=lambda head: head[1].heap[0])
         idle = self._streams - len(self._running)
         most = min(BATCH_IDS, math.ceil(line.ids / max(idle, 1)))
-        batch = _Batch(model)
+        batch = _Batch(model, now)
         while (job := line.next_job(now)) is not None:
             text = job.texts[job.taken]
             if batch.texts and batch.ids + len(text) > most:
@@ -290,9 +302,11 @@ class Batcher:
         return batch
 
     def _start_thread(self) -> None:
+        """Start an engine thread, in the place of this one if this is one."""
         thread = Thread(target=self._work, name="labelwise-engine", daemon=True)
-        self._threads = [*(old for old in self._threads if old.is_alive()), thread]
-        thread.start()
+        with self._changed:  # without it the new one can do nothing: not even end
+            thread.start()
+            self._threads = [old for old in self._threads if old is not current_thread()] + [thread]
 
     def _work(self) -> None:
         """The life of an engine thread. Should it end before its time, another takes its place."""
@@ -303,21 +317,20 @@ class Batcher:
                 batch = None
         except BaseException as reason:  # noqa: BLE001 - whatever it is, texts must go on
             _log.critical("an engine thread ended (%s); starting another", type(reason).__name__)
-            self._start_thread()
             if batch is not None:
-                ended = EngineFailed("the engine ended while it had this text; send it again")
-                self._end(batch, [ended] * len(batch.texts))
+                ended = "the engine ended while it had this text; send it again"
+                self._end(batch, [EngineFailed(ended) for _ in batch.texts])
+            self._start_thread()
 
     def _end(self, batch: _Batch, outcomes: list[Outcome]) -> None:
         """Note how long *batch* took, and have the event loop hand out its *outcomes*."""
-        pace = (monotonic() - batch.started) / batch.ids
+        seconds = monotonic() - batch.started
         with self._changed:
             self._running.discard(batch)
-            if batch.ids >= BATCH_IDS // 2:  # small batches say little of what full ones take
-                line = self._lines[batch.model]
-                line.pace += _SHARE_OF_NEW * (pace - line.pace)
-        with suppress(RuntimeError):  # the loop is closed: nobody waits
-            self._loop.call_soon_threadsafe(_hand_out, batch, outcomes)  # type: ignore[union-attr]
+            self._lines[batch.model].learn(batch.ids, seconds)
+        loop = batch.places[0][0].answer.get_loop()
+        with suppress(RuntimeError):  # it is closed: nobody waits
+            loop.call_soon_threadsafe(_hand_out, batch, outcomes)
 
 
 def _outcomes(model: Model, texts: list[Encoded]) -> list[Outcome]:

@@ -101,7 +101,8 @@ def _fingerprint(folder: Path) -> str:
     """What changes when a file of the model in *folder* does: 40 hexadecimal digits."""
     total = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.name in FILES or path.name.startswith(("model-", "pytorch_model-")):
+        shard = path.name.startswith(("model-", "pytorch_model-"))
+        if (path.name in FILES or shard) and path.is_file():
             with open_file(path) as file:
                 digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]
             total.update(f"{path.name} {digest.hexdigest()}\n".encode())

@@ -99,7 +99,7 @@ def create_app(catalogue: Catalogue, settings: Settings) -> Starlette:
     hosts = settings.allowed_host if is_loopback(settings.host) else None
     app = Starlette(
         routes=_routes(server.access),
-        middleware=[Middleware(Front, hosts=hosts)],
+        middleware=[Middleware(Front, hosts=hosts, is_ending=lambda: server.ending)],
         exception_handlers={HTTPException: _http_error},
         lifespan=server.running,
     )

@@ -45,20 +45,15 @@ class Bodies:
             raise self._refusal()
         if int(request.headers.get("content-length", "0")) > self._most:
             raise self._too_large()
-        chunks: list[bytes] = []
-        held = 0
+        body = bytearray()  # many small pieces would take far more memory than their bytes
         scope = asyncio.timeout(_PAUSE_SECONDS)
         try:
             async with scope:
                 self._reading.add(scope)
                 async for chunk in request.stream():
-                    held += len(chunk)
+                    body += chunk
                     self._held += len(chunk)
-                    if held > self._most:
-                        raise self._too_large()
-                    if self._held > self._most * _BODIES_AT_ONCE:
-                        raise Overloaded("too many long requests at once; try again in 1 s", 1)
-                    chunks.append(chunk)
+                    self._check(len(body))
                     scope.reschedule(asyncio.get_running_loop().time() + _PAUSE_SECONDS)
         except TimeoutError:
             if self._ending:
@@ -66,14 +61,23 @@ class Bodies:
             raise TooSlow(f"no byte of the body came for {_PAUSE_SECONDS} s; send it") from None
         finally:
             self._reading.discard(scope)
-            self._held -= held
-        return b"".join(chunks)
+            self._held -= len(body)
+        return bytes(body)
 
     def end(self) -> None:
         """Refuse all bodies that are not whole from now on."""
         self._ending = True
         for scope in self._reading:
-            scope.reschedule(0)
+            _end(scope)
+
+    def _check(self, length: int) -> None:
+        """Refuse to read on, where the body has *length* bytes so far."""
+        if self._ending:
+            raise self._refusal()
+        if length > self._most:
+            raise self._too_large()
+        if self._held > self._most * _BODIES_AT_ONCE:
+            raise Overloaded("too many long requests at once; try again in 1 s", 1)
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"the body is longer than {self._most} bytes; send fewer texts a request")
@@ -112,7 +116,7 @@ async def within(request: Request, seconds: float) -> AsyncIterator[None]:
 
     async def watch() -> None:
         await request.receive()  # nothing comes after the body but the end
-        scope.reschedule(0)
+        _end(scope)
 
     watcher = asyncio.create_task(watch())
     try:
@@ -127,3 +131,9 @@ async def within(request: Request, seconds: float) -> AsyncIterator[None]:
         ) from None
     finally:
         watcher.cancel()
+
+
+def _end(scope: asyncio.Timeout) -> None:
+    """Have the time of *scope* be over now; it may be over already."""
+    if not scope.expired():
+        scope.reschedule(0)

@@ -7,6 +7,7 @@ import logging
 import re
 import traceback
 from contextlib import suppress
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -33,6 +34,7 @@ _REQUEST_ID = re.compile(r"[!-~]{1,200}")
 _EXPOSED = "x-compute-type, x-compute-time, x-request-id"
 _LINGER_BYTES = 100_000_000
 _LINGER_SECONDS = 10
+_LINGER_PAUSE_SECONDS = 1  # without a byte
 _PREFLIGHT_SECONDS = "600"
 _CHALLENGE = 'Bearer realm="Authentication required", charset="UTF-8"'
 
@@ -41,11 +43,15 @@ class Front:
     """Gives each answer its request id, and turns every failure into an error that can be read.
 
     With *hosts*, requests for any other host get 403: a page of another site whose name was made
-    to lead here (DNS rebinding) cannot talk to a server on loopback.
+    to lead here (DNS rebinding) cannot talk to a server on loopback. *is_ending* says whether the
+    server is about to end, and nobody may hold it up.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str] | None) -> None:
+    def __init__(
+        self, app: ASGIApp, hosts: Iterable[str] | None, is_ending: Callable[[], bool]
+    ) -> None:
         self._app = app
+        self._is_ending = is_ending
         self._hosts = None if hosts is None else {host.lower() for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,9 +59,8 @@ class Front:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        passing = _Passing(scope, receive, send, headers)
-        app = _refuse_host if self._refuses(headers.get("host")) else self._app
+        passing = _Passing(scope, receive, send, self._is_ending)
+        app = _refuse_host if self._refuses(Headers(scope=scope).get("host")) else self._app
         try:
             await app(scope, passing.receive, passing.send)
         except ClientDisconnect:
@@ -77,13 +82,17 @@ class Front:
 class _Passing:
     """One request on its way in, and its answer on its way out."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, is_ending: Callable[[], bool]
+    ) -> None:
+        headers = Headers(scope=scope)
         self.request_id = _request_id(headers)
         self.answered = False  # the head of the answer is sent
         self._whole = not ("content-length" in headers or "transfer-encoding" in headers)
         self._state = scope.setdefault("state", {})
         self._receive = receive
         self._send = send
+        self._is_ending = is_ending
 
     async def receive(self) -> Message:
         """The next part of the body."""
@@ -109,11 +118,11 @@ class _Passing:
 
         Many callers send all before they read: closed under them, a connection loses the answer.
         """
-        left = _LINGER_BYTES
+        left, until = _LINGER_BYTES, monotonic() + _LINGER_SECONDS
         with suppress(TimeoutError):
-            async with asyncio.timeout(_LINGER_SECONDS):
-                while left > 0 and not self._whole:
-                    left -= len((await self.receive()).get("body", b""))
+            while not (self._whole or self._is_ending()) and left > 0 and monotonic() < until:
+                message = await asyncio.wait_for(self.receive(), _LINGER_PAUSE_SECONDS)
+                left -= len(message.get("body", b""))
 
 
 async def _refuse_host(scope: Scope, receive: Receive, send: Send) -> None:
