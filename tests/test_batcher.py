@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from labelwise.core import batcher as module
-from labelwise.core.batcher import STRETCH, Batcher, _outcomes
+from labelwise.core.batcher import Batcher, _outcomes
 from labelwise.core.model import BATCH_IDS, Model
 from labelwise.engine.text import Encoded
 from labelwise.errors import BadModel, EngineFailed, Overloaded, TooLarge
@@ -63,7 +63,7 @@ def queue(*models, streams=1, texts=100_000, seconds=1e6, pace=0.001):
     batcher = Batcher(streams, most_texts=texts, most_seconds=seconds)
     for model in models:
         batcher.add(model)
-        batcher._lines[model].pace = pace
+        batcher._queue.lines[model].pace = pace
     return batcher
 
 
@@ -77,7 +77,7 @@ async def ask(batcher, model, *lengths, seconds=1e5):
 
 def take(batcher):
     """The next batch, as an engine thread takes it; None where it would wait."""
-    batch = batcher._assemble()
+    batch = batcher._next_batch()
     if batch is not None:
         batcher._running.add(batch)
     return batch
@@ -151,7 +151,7 @@ def test_a_bulk_request_gets_a_quarter_of_the_engine_while_short_ones_keep_comin
         bulk = await ask(batcher, model, *[32] * 200)
         lengths = []
         while not bulk.done():
-            for _ in range(64 - sum(len(job.texts) == 1 for *_, job in batcher._lines[model].heap)):
+            for _ in range(64 - sum(len(job.rows) == 1 for job in batcher._queue.lines[model])):
                 await ask(batcher, model, 8)  # a full batch of short ones waits, always
             lengths += await step(batcher)
             assert sum(lengths) <= 4 * 32 * 200 + 2 * BATCH_IDS
@@ -174,18 +174,51 @@ def test_a_long_text_holds_up_short_ones_for_one_batch_at_most():
 
 def test_a_batch_holds_one_model_and_both_models_get_on():
     async def main():
-        first, second = Ruler(), Ruler()
+        models = first, second = Ruler(), Ruler()
         batcher = queue(first, second)
-        requests = [await ask(batcher, model, *[FULL] * 40) for model in (first, second)]
-        models = []
+        requests = [await ask(batcher, models[number % 2], FULL) for number in range(80)]
+        served = []
         for _ in range(20):
             batch = take(batcher)
             assert {job.model for job, _ in batch.places} == {batch.model}
-            models.append(batch.model)
+            served.append(batch.model)
             await finish(batcher, batch)
         assert all(request.done() for request in requests)
-        for half in (models[:10], models[10:]):
+        for half in (served[:10], served[10:]):
             assert 4 <= half.count(first) <= 6
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("bulks", [1, 5, 16])
+def test_a_short_request_waits_for_a_batch_or_two_whatever_else_waits(bulks):
+    async def main():
+        batcher = queue(model := Ruler())
+        for _ in range(bulks):
+            await ask(batcher, model, *[FULL] * 160)
+        for number in range(80):
+            short = await ask(batcher, model, 16)
+            await step(batcher)
+            if not short.done():
+                await step(batcher)
+            assert short.done(), number
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("others", [[8], [FULL] * 4, [FULL] * 40])
+def test_a_request_is_done_after_four_times_what_came_before_it_and_its_own_work(others):
+    async def main():
+        batcher = queue(model := Ruler())
+        for _ in range(3):
+            await ask(batcher, model, *[FULL] * 20)
+        request = await ask(batcher, model, *[FULL] * 50)
+        run = 0
+        while not request.done():
+            while batcher._queue.ids < 20_000:  # and what comes later never ends
+                await ask(batcher, model, *others)
+            run += sum(await step(batcher))
+        assert run <= 4 * (3 * 20 + 50) * FULL + 4 * BATCH_IDS
 
     asyncio.run(main())
 
@@ -415,7 +448,7 @@ async def measured(batcher, model, clock, lengths, seconds):
     clock.now += seconds
     await finish(batcher, batch)
     assert request.done()
-    return batcher._lines[model].pace
+    return batcher._queue.lines[model].pace
 
 
 def test_adding_a_model_measures_its_pace(clock):
@@ -427,7 +460,7 @@ def test_adding_a_model_measures_its_pace(clock):
 
     model.run = run
     batcher.add(model)
-    assert batcher._lines[model].pace == pytest.approx(0.002)
+    assert batcher._queue.lines[model].pace == pytest.approx(0.002)
 
 
 def test_the_pace_follows_full_batches(clock):
@@ -517,7 +550,7 @@ def test_texts_that_nobody_waits_for_are_not_kept_behind_a_batch_that_runs():
         take(batcher)
         await ask(batcher, model, 1)
         request = await ask(batcher, model, FULL)
-        waits = batcher._lines[model].heap[-1][2]
+        *_, waits = batcher._queue.lines[model]
         request.cancel()
         await asyncio.wait([request])
         assert not len(waits.texts)
@@ -930,18 +963,5 @@ def test_what_is_cancelled_from_many_places_while_threads_work_leaves_nothing_be
         async with working(batcher):
             await asyncio.gather(*(caller() for _ in range(16)))
             await until(lambda: repr(batcher) == EMPTY)
-
-    asyncio.run(main())
-
-
-def test_a_text_is_due_at_so_many_times_the_work_of_its_request_up_to_it():
-    async def main():
-        batcher = queue(model := Ruler())
-        await ask(batcher, model, 500)
-        await step(batcher)
-        await ask(batcher, model, 10, 20)
-        job = batcher._lines[model].heap[0][2]
-        assert job.due == 500 + STRETCH * 10
-        assert repr(job) == "<Job [2 texts: 0 taken, 2 without a row]>"
 
     asyncio.run(main())

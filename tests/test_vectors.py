@@ -282,7 +282,7 @@ def test_row_24_overload():
             threads[0].start()
             until(lambda: entered)
             threads[1].start()
-            until(lambda: busy.server.batcher._waiting_texts == 1)
+            until(lambda: busy.server.batcher._queue.texts == 1)
             answer = post(busy, b"more", "/")
         finally:
             free.set()

@@ -8,12 +8,9 @@ it goes on at once whatever else the loop has to do. The lock is never held whil
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
 import math
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from itertools import count
 from threading import Condition, Thread, current_thread
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -21,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from labelwise.core.model import BATCH_IDS
+from labelwise.core.queue import Batch, Job, Line, Queue
 from labelwise.errors import EngineFailed, LabelwiseError, Overloaded, TooLarge
 
 if TYPE_CHECKING:
@@ -31,92 +29,13 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# A text is due when so many times the work of its request, up to it, has been done since the
-# request came. Short requests overtake long ones, and a long one still gets a quarter of the
-# engine. See docs/decisions/0009-one-queue.md
-STRETCH = 4
 STUCK_SECONDS = 60  # a batch that runs for longer will not end; the slowest take a few seconds
-_SHARE_OF_NEW = 0.2  # of each measurement, in the moving average of a model's pace
 
 Outcome = np.ndarray | LabelwiseError  # the logits of one text, (labels,), or why there are none
 
 
-class Job:
-    """The texts of one request on their way through the engine, in their order."""
-
-    __slots__ = (
-        "answer", "came", "deadline", "gone", "ids", "ids_taken", "left", "model", "rows",
-        "taken", "texts",
-    )  # fmt: skip
-
-    def __init__(
-        self, model: Model, texts: Sequence[Encoded], deadline: float, answer: asyncio.Future[None]
-    ) -> None:
-        self.model = model
-        self.texts = texts
-        self.ids = sum(map(len, texts))
-        self.deadline = deadline  # when nobody waits any more, on the monotonic clock
-        self.answer = answer  # done when all texts are, or when one has failed
-        self.rows: list[np.ndarray] = [_NO_ROW] * len(texts)
-        self.left = len(texts)  # texts that have no row yet
-        self.taken = self.ids_taken = 0  # what is in a batch, or was
-        self.came = 0  # the batcher's clock when the job came
-        self.gone = False  # nobody waits for it any more
-
-    def __repr__(self) -> str:
-        return f"<Job [{len(self.texts)} texts: {self.taken} taken, {self.left} without a row]>"
-
-    @property
-    def due(self) -> int:
-        """When the next text is due, on the batcher's clock of ids."""
-        return self.came + STRETCH * (self.ids_taken + len(self.texts[self.taken]))
-
-    def ids_before(self, due: float) -> float:
-        """How many of the waiting ids go before a text of another job that is *due* then."""
-        return max(0.0, min(self.ids, (due - self.came) / STRETCH) - self.ids_taken)
-
-
-_NO_ROW = np.zeros(0, np.float32)
-
-
-@dataclass(slots=True, eq=False)
-class _Line:
-    """What waits for one model, and the model's pace."""
-
-    heap: list[tuple[int, int, Job]] = field(default_factory=list)  # by due, then by arrival
-    ids: int = 0
-    pace: float = 0.0  # seconds of one stream for an id of a full batch
-
-    def next_job(self, now: float) -> Job | None:
-        """The job whose next text goes first. Those that nobody waits for are dropped here."""
-        while self.heap and (self.heap[0][2].gone or self.heap[0][2].deadline <= now):
-            heapq.heappop(self.heap)
-        return self.heap[0][2] if self.heap else None
-
-    def learn(self, ids: int, seconds: float) -> None:
-        """Note that a batch of so many *ids* took so many *seconds*.
-
-        Small batches take more for an id than full ones do: they count only where they were
-        quicker than expected. One batch that was held up says little of the next.
-        """
-        pace = min(seconds / ids, 2 * self.pace or math.inf)
-        if ids >= BATCH_IDS // 2 or pace < self.pace:
-            self.pace += _SHARE_OF_NEW * (pace - self.pace)
-
-
-@dataclass(slots=True, eq=False)
-class _Batch:
-    """Texts of one model that run together; text i is number ``places[i][1]`` of its job."""
-
-    model: Model
-    started: float  # on the monotonic clock
-    texts: list[Encoded] = field(default_factory=list)
-    places: list[tuple[Job, int]] = field(default_factory=list)
-    ids: int = 0
-
-
 class Batcher:
-    """Brings texts to the engine's streams, those that are due first.
+    """Brings texts to the engine's streams.
 
     There is no timer: a free stream takes what waits, as many texts as make a good batch.
     """
@@ -127,17 +46,13 @@ class Batcher:
         self._most_texts = most_texts
         self._most_seconds = most_seconds
         self._changed = Condition()  # its lock guards all that follows
-        self._lines: dict[Model, _Line] = {}
-        self._waiting_texts = 0
-        self._clock = 0  # ids that streams have taken since the start
-        self._arrivals = count()
-        self._running: set[_Batch] = set()
+        self._queue = Queue()
+        self._running: set[Batch] = set()
         self._threads: list[Thread] = []
         self._closing = False
 
     def __repr__(self) -> str:
-        waiting = f"{self._waiting_texts} texts, {sum(x.ids for x in self._lines.values())} ids"
-        return f"<Batcher [{waiting} waiting | {len(self._running)} batches running]>"
+        return f"<Batcher [{self._queue} | {len(self._running)} batches running]>"
 
     def add(self, model: Model) -> None:
         """Make *model* ready: run it once to wake it up, and once more to see how fast it is."""
@@ -145,7 +60,7 @@ class Batcher:
         model.run(texts)
         started = monotonic()
         model.run(texts)
-        self._lines[model] = _Line(pace=(monotonic() - started) / len(texts[0]))
+        self._queue.lines[model] = Line(pace=(monotonic() - started) / len(texts[0]))
 
     def start(self) -> None:
         """Start the engine threads."""
@@ -180,12 +95,12 @@ class Batcher:
         """
         with self._changed:
             self._check_room(texts)
-            self._waiting_texts += texts
+            self._queue.texts += texts
         try:
             yield
         finally:
             with self._changed:
-                self._waiting_texts -= texts
+                self._queue.texts -= texts
 
     async def run(self, model: Model, texts: Sequence[Encoded], deadline: float) -> np.ndarray:
         """The logits of *texts*, ``(texts, labels)`` float32. Cancel it and they leave the queue.
@@ -206,14 +121,13 @@ class Batcher:
             await job.answer
         finally:
             with self._changed:
-                self._leave(job)
+                self._queue.drop(job)
         return np.stack(job.rows)
 
     def _admit(self, job: Job) -> None:
         """Put *job* into the queue, or refuse it."""
-        line = self._lines[job.model]
-        work = job.ids * line.pace / self._streams
-        waiting = self._seconds_waiting()
+        work = job.ids * self._queue.lines[job.model].pace / self._streams
+        waiting = self._queue.seconds / self._streams
         if work > self._most_seconds:
             raise TooLarge(
                 f"the texts have {job.ids} ids, about {work:.0f} seconds of work; this server "
@@ -222,84 +136,36 @@ class Batcher:
         self._check_room(len(job.texts))
         if waiting + work > self._most_seconds:
             raise self._overloaded(f"work for {waiting:.0f} seconds waits already")
-        job.came = self._clock
         seconds = job.deadline - monotonic()
-        if waiting + work > seconds and self._seconds_before(job) + work > seconds:
+        done = waiting + work  # at the latest: looking closer takes longer
+        if done > seconds and self._queue.seconds_before(job) / self._streams > seconds:
             raise self._overloaded(f"the answer would not be ready in {max(seconds, 0):.3g} s")
-        line.ids += job.ids
-        self._waiting_texts += len(job.texts)
-        heapq.heappush(line.heap, (job.due, next(self._arrivals), job))
+        self._queue.add(job)
 
     def _check_room(self, texts: int) -> None:
         if texts > self._most_texts:
             raise TooLarge(f"{texts} texts in one request; send {self._most_texts} at most")
-        if self._waiting_texts + texts > self._most_texts:
-            raise self._overloaded(f"{self._waiting_texts} texts wait already")
-
-    def _seconds_waiting(self) -> float:
-        """How long all streams would work on what waits."""
-        return sum(line.ids * line.pace for line in self._lines.values()) / self._streams
-
-    def _seconds_before(self, job: Job) -> float:
-        """How long they would work on what goes before the last text of *job*, without it."""
-        last = job.came + STRETCH * job.ids
-        work = 0.0
-        for line in self._lines.values():
-            others = (other for *_, other in line.heap if not other.gone)
-            work += line.pace * sum(other.ids_before(last) for other in others)
-        return work / self._streams
+        if self._queue.texts + texts > self._most_texts:
+            raise self._overloaded(f"{self._queue.texts} texts wait already")
 
     def _overloaded(self, why: str) -> Overloaded:
-        seconds = max(1, math.ceil(self._seconds_waiting()))
+        seconds = max(1, math.ceil(self._queue.seconds / self._streams))
         return Overloaded(f"the server is busy: {why}; try again in {seconds} s", seconds)
 
-    def _leave(self, job: Job) -> None:
-        """Nobody waits for *job* any more: what is not in a batch yet never will be."""
-        if not job.gone:
-            job.gone = True
-            self._lines[job.model].ids -= job.ids - job.ids_taken
-            self._waiting_texts -= len(job.texts) - job.taken
-            job.texts = ()  # the queue may keep the job for as long as a batch runs
-
-    def _take(self) -> _Batch | None:
+    def _take(self) -> Batch | None:
         """The next batch for the engine thread that asks; it waits for one. None at the end."""
         with self._changed:
-            while (batch := self._assemble()) is None:
+            while (batch := self._next_batch()) is None:
                 if self._closing:
                     return None
                 self._changed.wait()
             self._running.add(batch)
-            if any(line.ids for line in self._lines.values()):
+            if self._queue.ids:
                 self._changed.notify()  # there is work for another stream
             return batch
 
-    def _assemble(self) -> _Batch | None:
-        """The texts that are due first, of one model, as many as make a good batch."""
-        now = monotonic()
-        heads = [(model, line) for model, line in self._lines.items() if line.next_job(now)]
-        if not heads:
-            return None
-        model, line = min(heads, key=lambda head: head[1].heap[0])
-        idle = self._streams - len(self._running)
-        most = min(BATCH_IDS, math.ceil(line.ids / max(idle, 1)))
-        batch = _Batch(model, now)
-        while (job := line.next_job(now)) is not None:
-            text = job.texts[job.taken]
-            if batch.texts and batch.ids + len(text) > most:
-                break
-            batch.texts.append(text)
-            batch.places.append((job, job.taken))
-            batch.ids += len(text)
-            job.taken += 1
-            job.ids_taken += len(text)
-            if job.taken < len(job.texts):
-                heapq.heapreplace(line.heap, (job.due, next(self._arrivals), job))
-            else:
-                heapq.heappop(line.heap)
-        line.ids -= batch.ids
-        self._clock += batch.ids
-        self._waiting_texts -= len(batch.texts)
-        return batch
+    def _next_batch(self) -> Batch | None:
+        return self._queue.take(monotonic(), self._streams - len(self._running))
 
     def _start_thread(self) -> None:
         """Start an engine thread, in the place of this one if this is one."""
@@ -322,12 +188,12 @@ class Batcher:
                 self._end(batch, [EngineFailed(ended) for _ in batch.texts])
             self._start_thread()
 
-    def _end(self, batch: _Batch, outcomes: list[Outcome]) -> None:
+    def _end(self, batch: Batch, outcomes: list[Outcome]) -> None:
         """Note how long *batch* took, and have the event loop hand out its *outcomes*."""
         seconds = monotonic() - batch.started
         with self._changed:
             self._running.discard(batch)
-            self._lines[batch.model].learn(batch.ids, seconds)
+            self._queue.lines[batch.model].learn(batch.ids, seconds)
         loop = batch.places[0][0].answer.get_loop()
         with suppress(RuntimeError):  # it is closed: nobody waits
             loop.call_soon_threadsafe(_hand_out, batch, outcomes)
@@ -352,7 +218,7 @@ def _failure(reason: Exception, ids: int) -> LabelwiseError:
     return EngineFailed(f"the engine failed on a text of {ids} ids ({name}); leave that text out")
 
 
-def _hand_out(batch: _Batch, outcomes: list[Outcome]) -> None:
+def _hand_out(batch: Batch, outcomes: list[Outcome]) -> None:
     """Give each job its rows; the first failure ends a job."""
     for (job, number), outcome in zip(batch.places, outcomes, strict=True):
         if job.answer.done():

@@ -1,0 +1,221 @@
+"""What waits, and which texts run next. No threads, no clock: the batcher has them.
+
+Of every four batches three begin with the smallest request, and one with the oldest. So a short
+text waits for about a batch, whatever else waits; and any request is done after four times the work
+that came before it and its own, whatever comes later. See docs/decisions/0009-one-queue.md
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from labelwise.core.model import BATCH_IDS
+
+if TYPE_CHECKING:
+    from asyncio import Future
+    from collections.abc import Iterator, Sequence
+
+    from labelwise.core.model import Model
+    from labelwise.engine.text import Encoded
+
+TURNS = 4  # of so many batches, one begins with the oldest request
+_SHARE_OF_NEW = 0.2  # of each measurement, in the moving average of a model's pace
+_NO_ROW = np.zeros(0, np.float32)
+
+
+class Job:
+    """The texts of one request on their way through the engine, in their order."""
+
+    def __init__(
+        self, model: Model, texts: Sequence[Encoded], deadline: float, answer: Future[None]
+    ) -> None:
+        self.model = model
+        self.texts = texts
+        self.ids = sum(map(len, texts))
+        self.deadline = deadline  # when nobody waits any more, on the monotonic clock
+        self.answer = answer  # done when all texts are, or when one has failed
+        self.rows: list[np.ndarray] = [_NO_ROW] * len(texts)
+        self.left = len(texts)  # texts that have no row yet
+        self.taken = self.ids_taken = 0  # what is in a batch, or was
+        self.gone = False  # nobody waits for it any more
+
+    def __repr__(self) -> str:
+        return f"<Job [{len(self.rows)} texts: {self.taken} taken, {self.left} without a row]>"
+
+    @property
+    def size(self) -> int:
+        """How large it is, coarsely: requests of one size are served in the order they came."""
+        return self.ids.bit_length()
+
+    @property
+    def waiting_ids(self) -> int:
+        """How many ids are in no batch yet."""
+        return self.ids - self.ids_taken
+
+    @property
+    def waiting_texts(self) -> int:
+        """How many texts are in no batch yet."""
+        return len(self.rows) - self.taken
+
+    def waits(self, now: float) -> bool:
+        """Whether a text of it is still to be run."""
+        return self.waiting_texts > 0 and not self.gone and self.deadline > now
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Texts of one model that run together; text i is number ``places[i][1]`` of its job."""
+
+    model: Model
+    started: float  # on the monotonic clock
+    texts: list[Encoded] = field(default_factory=list)
+    places: list[tuple[Job, int]] = field(default_factory=list)
+    ids: int = 0
+
+    def take(self, job: Job) -> None:
+        """Add the next text of *job*."""
+        text = job.texts[job.taken]
+        self.texts.append(text)
+        self.places.append((job, job.taken))
+        self.ids += len(text)
+        job.taken += 1
+        job.ids_taken += len(text)
+
+
+class Line:
+    """The jobs that wait for one model, and the model's pace."""
+
+    def __init__(self, pace: float) -> None:
+        self.pace = pace  # seconds of one stream for an id of a full batch
+        self.ids = 0  # that wait
+        self._by_size: list[tuple[int, int, Job]] = []  # a heap: size, number of arrival
+        self._by_age: dict[Job, int] = {}  # in the order of arrival, to its number
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(self._by_age)
+
+    def add(self, job: Job, number: int) -> None:
+        """*job* waits from now on; it is the so many-th that came to the queue."""
+        self.ids += job.waiting_ids
+        self._by_age[job] = number
+        heapq.heappush(self._by_size, (job.size, number, job))
+
+    def remove(self, job: Job) -> None:
+        """Nothing of *job* waits any more."""
+        self._by_age.pop(job, None)
+        job.texts = ()  # the heap may keep the job for a while
+
+    def oldest(self, now: float) -> tuple[int, Job] | None:
+        """The job that came first, and its number."""
+        return next(((number, job) for job, number in self._by_age.items() if job.waits(now)), None)
+
+    def smallest(self, now: float) -> tuple[int, int, Job] | None:
+        """The job of the smallest size that came first, and both numbers."""
+        while self._by_size and not self._by_size[0][2].waits(now):
+            heapq.heappop(self._by_size)
+        return self._by_size[0] if self._by_size else None
+
+    def learn(self, ids: int, seconds: float) -> None:
+        """Note that a batch of so many *ids* took so many *seconds*.
+
+        Small batches take more for an id than full ones do: they count only where they were
+        quicker than expected. One batch that was held up says little of the next.
+        """
+        pace = min(seconds / ids, 2 * self.pace or math.inf)
+        if ids >= BATCH_IDS // 2 or pace < self.pace:
+            self.pace += _SHARE_OF_NEW * (pace - self.pace)
+
+
+class Queue:
+    """What waits for each model, and whose turn it is."""
+
+    def __init__(self) -> None:
+        self.lines: dict[Model, Line] = {}
+        self.texts = 0  # that wait
+        self._arrivals = count()
+        self._batches = 0
+
+    def __repr__(self) -> str:
+        return f"{self.texts} texts, {self.ids} ids waiting"
+
+    @property
+    def ids(self) -> int:
+        """How many ids wait, of all models."""
+        return sum(line.ids for line in self.lines.values())
+
+    @property
+    def seconds(self) -> float:
+        """How long one stream would work on what waits."""
+        return sum(line.ids * line.pace for line in self.lines.values())
+
+    def add(self, job: Job) -> None:
+        """*job* waits from now on."""
+        self.texts += job.waiting_texts
+        self.lines[job.model].add(job, next(self._arrivals))
+
+    def drop(self, job: Job) -> None:
+        """Nobody waits for *job* any more: what is not in a batch yet never will be."""
+        if not job.gone:
+            job.gone = True
+            self.texts -= job.waiting_texts
+            line = self.lines[job.model]
+            line.ids -= job.waiting_ids
+            line.remove(job)
+
+    def seconds_before(self, job: Job) -> float:
+        """How long one stream would work before it is done with *job*, were it added now.
+
+        That is what is not larger, and what larger ones get of the turns of the oldest.
+        """
+        smaller, larger = job.ids * self.lines[job.model].pace, 0.0
+        for line in self.lines.values():
+            for other in line:
+                work = other.waiting_ids * line.pace
+                if other.size <= job.size:
+                    smaller += work
+                else:
+                    larger += work
+        return smaller + min(larger, smaller / (TURNS - 1))
+
+    def take(self, now: float, idle: int) -> Batch | None:
+        """The next batch, for one of so many *idle* streams; None where nothing waits.
+
+        It has ``BATCH_IDS`` ids at most, or one text; less where others are idle as well.
+        """
+        found = self._next(now)
+        if found is None:
+            return None
+        line, job = found
+        most = min(BATCH_IDS, math.ceil(line.ids / max(idle, 1)))
+        batch = Batch(job.model, now)
+        while not batch.texts or batch.ids + len(job.texts[job.taken]) <= most:
+            batch.take(job)
+            if not job.waiting_texts:
+                line.remove(job)
+                following = line.smallest(now)
+                if following is None:
+                    break
+                job = following[2]
+        line.ids -= batch.ids
+        self.texts -= len(batch.texts)
+        self._batches += 1
+        return batch
+
+    def _next(self, now: float) -> tuple[Line, Job] | None:
+        """The job that the next batch begins with, and its line."""
+        found: list[tuple[list[int], Line, Job]] = []
+        for line in self.lines.values():
+            head = line.oldest(now) if self._batches % TURNS == 0 else line.smallest(now)
+            if head is not None:
+                *order, job = head
+                found.append((order, line, job))
+        if not found:
+            return None
+        _, line, job = min(found, key=lambda one: one[0])
+        return line, job
