@@ -37,7 +37,7 @@ START_SECONDS, ADDED_MS, BUSY, GROWTH = 3, 1.5, 0.8, 0.03
 def main() -> None:
     """Measure, print, and hold the figures against the claims."""
     options = read(parser(__doc__, rounds=5, quick=2))
-    lone, crowd, long = (50, 500, 2000) if options.quick else (400, 10_000, 20_000)
+    lone, crowd, long = (50, 500, 2000) if options.quick else (400, 4_000, 20_000)
     starts = [start() for _ in range(options.rounds)]
     say(f"first answers: {', '.join(f'{seconds:.2f} s' for seconds in starts)}")
     with Watched() as server:
@@ -209,9 +209,10 @@ async def _load(port: int, texts: list[str], callers: int) -> float:
 
 
 def sentences(count: int, most: int) -> list[str]:
-    """Texts of 1 to so many words."""
+    """Texts of 1 to so many words; there are as many of 1 to 10 as of 10 to 100."""
     chance = random.Random(most)  # noqa: S311 - the same ones in each run
-    return [" ".join(chance.choices(WORDS, k=chance.randint(1, most))) for _ in range(count)]
+    lengths = [round(most ** chance.random()) for _ in range(count)]
+    return [" ".join(chance.choices(WORDS, k=length)) for length in lengths]
 
 
 def request(text: str) -> bytes:
