@@ -425,19 +425,6 @@ def test_what_expires_in_the_queue_is_never_computed(clock):
     asyncio.run(main())
 
 
-def test_texts_expire_by_themselves_even_before_their_caller_has_noticed(clock):
-    async def main():
-        batcher = queue(model := Ruler(), pace=0.001)
-        late = await ask(batcher, model, FULL, seconds=5)
-        clock.now += 5
-        assert take(batcher) is None
-        late.cancel()
-        await asyncio.wait([late])
-        assert repr(batcher) == EMPTY
-
-    asyncio.run(main())
-
-
 # How fast a model is
 
 

@@ -105,17 +105,17 @@ class Batcher:
     async def run(self, model: Model, texts: Sequence[Encoded], deadline: float) -> np.ndarray:
         """The logits of *texts*, ``(texts, labels)`` float32. Cancel it and they leave the queue.
 
-        After *deadline*, on the monotonic clock, they are not computed any more; the caller is to
-        stop waiting then.
+        What would not be done by *deadline*, on the monotonic clock, is refused; who waits no
+        longer than that is to cancel.
 
         Raises:
             TooLarge: The work is more than may ever wait.
             Overloaded: It is more than may wait now, or would not be done by the deadline.
             LabelwiseError: The engine fails on one of the texts.
         """
-        job = Job(model, texts, deadline, asyncio.get_running_loop().create_future())
+        job = Job(model, texts, asyncio.get_running_loop().create_future())
         with self._changed:
-            self._admit(job)
+            self._admit(job, deadline - monotonic())
             self._changed.notify()
         try:
             await job.answer
@@ -124,8 +124,8 @@ class Batcher:
                 self._queue.drop(job)
         return np.stack(job.rows)
 
-    def _admit(self, job: Job) -> None:
-        """Put *job* into the queue, or refuse it."""
+    def _admit(self, job: Job, seconds: float) -> None:
+        """Put *job*, for which somebody waits so many *seconds*, into the queue; or refuse it."""
         work = job.ids * self._queue.lines[job.model].pace / self._streams
         waiting = self._queue.seconds / self._streams
         if work > self._most_seconds:
@@ -136,7 +136,6 @@ class Batcher:
         self._check_room(len(job.texts))
         if waiting + work > self._most_seconds:
             raise self._overloaded(f"work for {waiting:.0f} seconds waits already")
-        seconds = job.deadline - monotonic()
         done = waiting + work  # at the latest: looking closer takes longer
         if done > seconds and self._queue.seconds_before(job) / self._streams > seconds:
             raise self._overloaded(f"the answer would not be ready in {max(seconds, 0):.3g} s")
@@ -165,7 +164,10 @@ class Batcher:
             return batch
 
     def _next_batch(self) -> Batch | None:
-        return self._queue.take(monotonic(), self._streams - len(self._running))
+        batch = self._queue.take(self._streams - len(self._running))
+        if batch is not None:
+            batch.started = monotonic()
+        return batch
 
     def _start_thread(self) -> None:
         """Start an engine thread, in the place of this one if this is one."""

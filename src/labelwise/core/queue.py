@@ -32,13 +32,10 @@ _NO_ROW = np.zeros(0, np.float32)
 class Job:
     """The texts of one request on their way through the engine, in their order."""
 
-    def __init__(
-        self, model: Model, texts: Sequence[Encoded], deadline: float, answer: Future[None]
-    ) -> None:
+    def __init__(self, model: Model, texts: Sequence[Encoded], answer: Future[None]) -> None:
         self.model = model
         self.texts = texts
         self.ids = sum(map(len, texts))
-        self.deadline = deadline  # when nobody waits any more, on the monotonic clock
         self.answer = answer  # done when all texts are, or when one has failed
         self.rows: list[np.ndarray] = [_NO_ROW] * len(texts)
         self.left = len(texts)  # texts that have no row yet
@@ -63,9 +60,10 @@ class Job:
         """How many texts are in no batch yet."""
         return len(self.rows) - self.taken
 
-    def waits(self, now: float) -> bool:
+    @property
+    def waits(self) -> bool:
         """Whether a text of it is still to be run."""
-        return self.waiting_texts > 0 and not self.gone and self.deadline > now
+        return self.waiting_texts > 0 and not self.gone
 
 
 @dataclass(slots=True, eq=False)
@@ -73,10 +71,10 @@ class Batch:
     """Texts of one model that run together; text i is number ``places[i][1]`` of its job."""
 
     model: Model
-    started: float  # on the monotonic clock
     texts: list[Encoded] = field(default_factory=list)
     places: list[tuple[Job, int]] = field(default_factory=list)
     ids: int = 0
+    started: float = 0.0  # on the monotonic clock
 
     def take(self, job: Job) -> None:
         """Add the next text of *job*."""
@@ -111,13 +109,13 @@ class Line:
         self._by_age.pop(job, None)
         job.texts = ()  # the heap may keep the job for a while
 
-    def oldest(self, now: float) -> tuple[int, Job] | None:
+    def oldest(self) -> tuple[int, Job] | None:
         """The job that came first, and its number."""
-        return next(((number, job) for job, number in self._by_age.items() if job.waits(now)), None)
+        return next(((number, job) for job, number in self._by_age.items()), None)
 
-    def smallest(self, now: float) -> tuple[int, int, Job] | None:
+    def smallest(self) -> tuple[int, int, Job] | None:
         """The job of the smallest size that came first, and both numbers."""
-        while self._by_size and not self._by_size[0][2].waits(now):
+        while self._by_size and not self._by_size[0][2].waits:
             heapq.heappop(self._by_size)
         return self._by_size[0] if self._by_size else None
 
@@ -183,22 +181,22 @@ class Queue:
                     larger += work
         return smaller + min(larger, smaller / (TURNS - 1))
 
-    def take(self, now: float, idle: int) -> Batch | None:
+    def take(self, idle: int) -> Batch | None:
         """The next batch, for one of so many *idle* streams; None where nothing waits.
 
         It has ``BATCH_IDS`` ids at most, or one text; less where others are idle as well.
         """
-        found = self._next(now)
+        found = self._next()
         if found is None:
             return None
         line, job = found
         most = min(BATCH_IDS, math.ceil(line.ids / max(idle, 1)))
-        batch = Batch(job.model, now)
+        batch = Batch(job.model)
         while not batch.texts or batch.ids + len(job.texts[job.taken]) <= most:
             batch.take(job)
             if not job.waiting_texts:
                 line.remove(job)
-                following = line.smallest(now)
+                following = line.smallest()
                 if following is None:
                     break
                 job = following[2]
@@ -207,11 +205,11 @@ class Queue:
         self._batches += 1
         return batch
 
-    def _next(self, now: float) -> tuple[Line, Job] | None:
+    def _next(self) -> tuple[Line, Job] | None:
         """The job that the next batch begins with, and its line."""
         found: list[tuple[list[int], Line, Job]] = []
         for line in self.lines.values():
-            head = line.oldest(now) if self._batches % TURNS == 0 else line.smallest(now)
+            head = line.oldest() if self._batches % TURNS == 0 else line.smallest()
             if head is not None:
                 *order, job = head
                 found.append((order, line, job))
