@@ -47,7 +47,7 @@ PARTS = {
     ("settings.md", "settings"): settings.table,
     ("http-api.md", "routes"): routes,
     ("http-api.md", "statuses"): statuses,
-    ("limits.md", "limits"): lambda: settings.table("max_", "request_"),
+    ("limits.md", "limits"): lambda: settings.table("max_", "request_", "cache_"),
 }
 
 

@@ -45,7 +45,7 @@ def model(folder):
 
 def serving(model, **settings):
     """A server of *model* in this process."""
-    return within(Catalogue([Entry("small", model, "0" * 40)]), **settings)
+    return within(Catalogue([Entry("small", model, "0" * 40)]), **{"cache_bytes": 0} | settings)
 
 
 class Engine:

@@ -94,6 +94,7 @@ GIVEN = {  # a setting: its flags, its variable, its line in the file, its value
     "max_characters": (["--max-characters", "9"], "9", "9", 9),
     "max_waiting_texts": (["--max-waiting-texts", "9"], "9", "9", 9),
     "max_waiting_seconds": (["--max-waiting-seconds", "0.5"], "0.5", "0.5", 0.5),
+    "cache_bytes": (["--cache-bytes", "0"], "0", "0", 0),
     "request_timeout": (["--request-timeout", "9"], "9", "9", 9.0),
 }
 

@@ -263,7 +263,7 @@ def test_row_23_no_access_token_or_a_wrong_one(given, embedded):
 
 def test_row_24_overload():
     """Where the engine is busy and the queue is full, the next text is told when to come again."""
-    with within(max_waiting_texts=1) as busy:
+    with within(max_waiting_texts=1, cache_bytes=0) as busy:
         model, free, entered = busy.server.catalogue.first.model, threading.Event(), []
         run = model.run
 

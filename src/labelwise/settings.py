@@ -54,6 +54,7 @@ def _option(
 
 
 _COUNT = click.IntRange(min=1)
+_COUNT_OR_NONE = click.IntRange(min=0)
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _AUTH = click.Choice(["open", "required"])
 _AUTH_ABSENT = "required; open on loopback without an access token"
@@ -83,6 +84,9 @@ class Settings:
     max_characters: int = _option(1_000_000, "Most characters in a request.", _COUNT)
     max_waiting_texts: int = _option(2_048, "Most texts that wait.", _COUNT)
     max_waiting_seconds: float = _option(30.0, "Most seconds of work that wait.", seconds)
+    cache_bytes: int = _option(
+        64_000_000, "Most memory for answers that may come again; 0 keeps none.", _COUNT_OR_NONE
+    )
     request_timeout: float = _option(
         60.0, "Seconds for a request without x-request-timeout.", seconds
     )

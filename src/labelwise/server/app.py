@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from asyncio import get_running_loop
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from functools import partial
-from time import monotonic, perf_counter
+from time import perf_counter
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import numpy as np
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -17,6 +15,8 @@ from starlette.routing import Route
 
 from labelwise import __version__
 from labelwise.core.batcher import Batcher
+from labelwise.core.cache import Cache
+from labelwise.core.inference import Inference
 from labelwise.core.scores import apply, rank
 from labelwise.engine import processors
 from labelwise.errors import BadInput
@@ -31,19 +31,13 @@ from labelwise.settings import is_loopback
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    import numpy as np
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from labelwise.core.cache import Row
     from labelwise.core.catalogue import Catalogue, Entry
-    from labelwise.core.model import Model
-    from labelwise.engine.text import Encoded, Text
     from labelwise.server.front import Endpoint
     from labelwise.settings import Settings
-
-# Threads that turn texts into ids. More than there are processors: the system divides those among
-# them, so that a long text does not hold up the short ones behind it.
-_ENCODERS = 8
 
 
 class Server:
@@ -62,7 +56,8 @@ class Server:
         )
         for entry in catalogue:
             self.batcher.add(entry.model)
-        self._encoders = ThreadPoolExecutor(_ENCODERS, "labelwise-encode")
+        cache = Cache(settings.cache_bytes) if settings.cache_bytes else None
+        self.inference = Inference(self.batcher, cache)
 
     @asynccontextmanager
     async def running(self, _: Starlette) -> AsyncIterator[None]:
@@ -70,27 +65,12 @@ class Server:
         self.batcher.start()
         yield
         await self.batcher.close()
-        self._encoders.shutdown(cancel_futures=True)
+        self.inference.close()
 
     def end(self) -> None:
         """Refuse new work from now on; what is admitted is finished."""
         self.ending = True
         self.bodies.end()
-
-    async def logits(
-        self, model: Model, texts: list[Text], parameters: Parameters, seconds: float
-    ) -> tuple[list[Encoded], np.ndarray]:
-        """*texts* as ids, and their logits, ``(texts, labels)``, at the latest after *seconds*."""
-        deadline = monotonic() + seconds
-        truncation = parameters.truncation
-        if truncation is None or isinstance(truncation, bool):
-            truncation = "do_not_truncate" if truncation is False else "longest_first"
-        encode = partial(
-            model.encode, texts, truncation=truncation, max_length=parameters.max_length
-        )
-        with self.batcher.place_for(len(texts)):
-            encoded = await get_running_loop().run_in_executor(self._encoders, encode)
-        return encoded, await self.batcher.run(model, encoded, deadline)
 
 
 def create_app(catalogue: Catalogue, settings: Settings) -> Starlette:
@@ -126,30 +106,37 @@ async def classify(request: Request) -> Response:
         most_characters=server.settings.max_characters,
     )
     async with within(request, seconds):
-        encoded, logits = await server.logits(entry.model, texts, parameters, seconds)
+        rows, cached = await server.inference.rows(
+            entry,
+            texts,
+            seconds,
+            truncation=parameters.cut,
+            max_length=parameters.max_length,
+            fresh=query.fresh or request.headers.get("x-use-cache") in {"false", "0"},
+        )
+    logits = np.stack([row.logits for row in rows])
     scores = apply(parameters.function_to_apply or entry.model.function, logits)
     answers = [rank(row, entry.model.labels, parameters.top_k) for row in scores]
 
     response = json_response(write(answers[0] if flat and query.is_single else answers))
-    response.headers["x-compute-type"] = "cpu"
+    response.headers["x-compute-type"] = "cache" if cached else "cpu"
     response.headers["x-compute-characters"] = str(characters)
-    response.headers["x-compute-tokens"] = str(sum(map(len, encoded)))
+    response.headers["x-compute-tokens"] = str(sum(row.length for row in rows))
     response.headers["x-compute-time"] = f"{perf_counter() - started:.3f}"
     response.headers["x-inference-id"] = uuid4().hex
     response.headers["x-sha"] = entry.sha
-    for warning in _warnings(encoded, unknown, entry):
+    for warning in _warnings(rows, unknown, entry):
         response.headers.append("x-hf-warning", warning)
     return response
 
 
-def _warnings(encoded: Sequence[Encoded], unknown: list[str], entry: Entry) -> list[str]:
+def _warnings(rows: Sequence[Row], unknown: list[str], entry: Entry) -> list[str]:
     """What the caller should know of a good answer, as the Hub's client reads it."""
     warnings = [f"parameters; {shown(name)} is unknown and was ignored" for name in unknown[:10]]
-    truncated = sum(text.truncated for text in encoded)
-    if truncated:
-        most = max(len(text) for text in encoded if text.truncated)
+    cut = [row.length for row in rows if row.truncated]
+    if cut:
         warnings.append(
-            f"truncation; {truncated} of {len(encoded)} texts were longer than {most} ids and were "
+            f"truncation; {len(cut)} of {len(rows)} texts were longer than {max(cut)} ids and were "
             f"cut; {entry.id} reads {entry.model.tokenizer.limit}"
         )
     return warnings

@@ -108,7 +108,7 @@ _LOOK_UPS = {
     "/": ("info_first", "The same as /info.", {}),
 }
 _HEADERS = {
-    "x-compute-type": "What computed the answer: cpu.",
+    "x-compute-type": "What answered: cpu, or cache where all texts were known.",
     "x-compute-time": "Seconds from the whole request to the answer.",
     "x-compute-characters": "Characters of all texts.",
     "x-compute-tokens": "Ids of all texts, as the model read them.",

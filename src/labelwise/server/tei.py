@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
+import numpy as np
 from msgspec import Meta
 
 from labelwise.core.scores import apply, rank
@@ -52,17 +53,18 @@ class PredictQuery(msgspec.Struct):
 async def predict(request: Request) -> Response:
     """All labels and scores, best first, of the first model."""
     server = request.app.state.server
-    model = server.catalogue.first.model
+    entry = server.catalogue.first
     seconds = read_timeout(request, server.settings.request_timeout)
     query = decode(await server.bodies.read(request), PredictQuery, _ADVICE)
     texts, single = _texts(query)
     settings = server.settings
     check_size(texts, most_texts=settings.max_texts, most_characters=settings.max_characters)
     async with within(request, seconds):
-        parameters = Parameters(truncation=query.truncate)
-        _, logits = await server.logits(model, texts, parameters, seconds)
-    scores = apply("none" if query.raw_scores else model.function, logits)
-    answers = [rank(row, model.labels) for row in scores]
+        truncation = Parameters(truncation=query.truncate).cut
+        rows, _ = await server.inference.rows(entry, texts, seconds, truncation=truncation)
+    logits = np.stack([row.logits for row in rows])
+    scores = apply("none" if query.raw_scores else entry.model.function, logits)
+    answers = [rank(row, entry.model.labels) for row in scores]
     return json_response(write(answers[0] if single else answers))
 
 

@@ -52,6 +52,13 @@ class Parameters(msgspec.Struct):
         Meta(description="Fewer ids than the model reads."),
     ] = None
 
+    @property
+    def cut(self) -> Truncation:
+        """The truncation, by its name."""
+        if self.truncation is None or isinstance(self.truncation, bool):
+            return "do_not_truncate" if self.truncation is False else "longest_first"
+        return self.truncation
+
 
 Item = str | Pair | Annotated[list[str], Meta(min_length=2, max_length=2)]
 Items = Annotated[list[Item], Meta(min_length=1)]
@@ -65,6 +72,15 @@ class Query(msgspec.Struct):
         Meta(description="A text, a pair of texts, or a list of them."),
     ]
     parameters: Parameters | None = None
+    options: Annotated[
+        Any,
+        Meta(description="use_cache: false computes the answer anew; all else is ignored."),
+    ] = None
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the answer is to be computed even if it is known."""
+        return isinstance(self.options, dict) and self.options.get("use_cache") is False
 
     @property
     def texts(self) -> list[Text]:

@@ -1,0 +1,172 @@
+"""From texts to rows of logits: out of the cache, from a computation under way, or a new one."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from labelwise.core.cache import Row, ids_key, text_key
+from labelwise.errors import BadInput, LabelwiseError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from labelwise.core.batcher import Batcher
+    from labelwise.core.cache import Cache, Key
+    from labelwise.core.catalogue import Entry
+    from labelwise.engine.text import Encoded, Text, Truncation
+
+# Threads that turn texts into ids. More than there are processors: the system divides those among
+# them, so that a long text does not hold up the short ones behind it.
+_ENCODERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What the steps of one request share."""
+
+    entry: Entry
+    encode: Callable[[Sequence[Text]], list[Encoded]]
+    deadline: float  # on the monotonic clock
+
+
+class _Flight:
+    """Texts that are being computed, and how many requests wait for them."""
+
+    def __init__(self, keys: Sequence[Key], task: asyncio.Task[dict[Key, Row]]) -> None:
+        self.keys = keys
+        self.task = task
+        self.waiting = 0
+
+
+class Inference:
+    """Answers texts with rows of logits, each text computed once where that can be.
+
+    Its state, on the event loop alone, is the cache and the computations under way.
+    """
+
+    def __init__(self, batcher: Batcher, cache: Cache | None) -> None:
+        """Without a *cache* every request is computed for itself."""
+        self._batcher = batcher
+        self._cache = cache
+        self._flights: dict[Key, _Flight] = {}
+        self._encoders = ThreadPoolExecutor(_ENCODERS, "labelwise-encode")
+
+    def close(self) -> None:
+        """End the threads that turn texts into ids."""
+        self._encoders.shutdown(cancel_futures=True)
+
+    async def rows(  # noqa: PLR0913 - what a request may say of its texts
+        self,
+        entry: Entry,
+        texts: Sequence[Text],
+        seconds: float,
+        *,
+        truncation: Truncation = "longest_first",
+        max_length: int | None = None,
+        fresh: bool = False,
+    ) -> tuple[list[Row], bool]:
+        """A row for each of *texts*, and whether all of them were known already.
+
+        Who waits no longer than *seconds* is to cancel. A *fresh* answer is computed in any case.
+
+        Raises:
+            BadInput: A text is too long, and must not be cut.
+            Overloaded: It is more than may wait, or would not be ready in so many *seconds*.
+            LabelwiseError: The engine fails on one of the texts.
+        """
+        encode = partial(entry.model.encode, truncation=truncation, max_length=max_length)
+        request = _Request(entry, encode, monotonic() + seconds)
+        if self._cache is None or fresh:
+            encoded = await self._encoded(request, texts)
+            return await self._run(request, encoded), False
+        keys = [text_key(entry.sha, text, truncation, max_length) for text in texts]
+        wanted = dict(zip(keys, texts, strict=True))
+        known = {key: row for key in wanted if (row := self._cache.get(key))}
+        cached = len(known) == len(wanted)
+        try:
+            while len(known) < len(wanted):  # again where the computation of another has failed
+                missing = {key: text for key, text in wanted.items() if key not in known}
+                known |= await self._fetch(request, missing, self._cache)
+        except BadInput:
+            await self._encoded(request, texts)  # says which one of all it is
+            raise
+        return [known[key] for key in keys], cached
+
+    async def _fetch(
+        self, request: _Request, missing: dict[Key, Text], cache: Cache
+    ) -> dict[Key, Row]:
+        """The rows that are *missing*, from computations under way, and from one for the rest.
+
+        Where one of the others fails, its rows are left out: why it failed is not for this caller.
+        """
+        flights = {flight for key in missing if (flight := self._flights.get(key))}
+        rest = {key: text for key, text in missing.items() if key not in self._flights}
+        own = self._start(request, rest, cache) if rest else None
+        if own is not None:
+            flights.add(own)
+        for flight in flights:
+            flight.waiting += 1
+        found: dict[Key, Row] = {}
+        try:
+            for flight in flights:
+                try:
+                    found |= await asyncio.shield(flight.task)
+                except LabelwiseError:
+                    if flight is own:
+                        raise
+        finally:
+            for flight in flights:
+                self._leave(flight)
+        return found
+
+    def _start(self, request: _Request, texts: dict[Key, Text], cache: Cache) -> _Flight:
+        """Compute *texts* from now on, for everybody who joins."""
+        task = asyncio.create_task(self._compute(request, texts, cache))
+        flight = _Flight(list(texts), task)
+        self._flights |= dict.fromkeys(texts, flight)
+        task.add_done_callback(lambda _: self._forget(flight))
+        return flight
+
+    def _leave(self, flight: _Flight) -> None:
+        """One waits no more; without any, what is not computed yet never will be."""
+        flight.waiting -= 1
+        if not flight.waiting and not flight.task.done():
+            self._forget(flight)  # at once: nobody is to join what is about to end
+            flight.task.cancel()
+
+    def _forget(self, flight: _Flight) -> None:
+        for key in flight.keys:
+            if self._flights.get(key) is flight:
+                del self._flights[key]
+
+    async def _compute(
+        self, request: _Request, texts: dict[Key, Text], cache: Cache
+    ) -> dict[Key, Row]:
+        """The rows of *texts*, remembered; equal ids are run once, if they are not known."""
+        encoded = await self._encoded(request, list(texts.values()))
+        ids = [ids_key(request.entry.sha, text) for text in encoded]
+        rows = {key: row for key in ids if (row := cache.same(key))}
+        new = {key: text for key, text in zip(ids, encoded, strict=True) if key not in rows}
+        if new:
+            computed = await self._run(request, list(new.values()))
+            rows |= dict(zip(new, computed, strict=True))
+        for key, same in zip(texts, ids, strict=True):
+            cache.put(key, same, rows[same])
+        return {key: rows[same] for key, same in zip(texts, ids, strict=True)}
+
+    async def _encoded(self, request: _Request, texts: Sequence[Text]) -> list[Encoded]:
+        """*texts* as ids, off the event loop, with places held for them in the queue."""
+        with self._batcher.place_for(len(texts)):
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._encoders, request.encode, texts)
+
+    async def _run(self, request: _Request, encoded: list[Encoded]) -> list[Row]:
+        logits = await self._batcher.run(request.entry.model, encoded, request.deadline)
+        pairs = zip(logits, encoded, strict=True)
+        # A copy: a part of an array would keep all of it.
+        return [Row(row.copy(), len(text), text.full_length) for row, text in pairs]
