@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from labelwise.core.locate import Location
     from labelwise.engine.processors import Streams
+    from labelwise.engine.runner import Dtype
     from labelwise.engine.text import Encoded, Text, Truncation
 
 _log = logging.getLogger(__name__)
@@ -38,7 +39,9 @@ class Model:
     Its state never changes after loading; all methods may be called from several threads.
     """
 
-    def __init__(self, location: Location, streams: Streams | None = None) -> None:
+    def __init__(
+        self, location: Location, streams: Streams | None = None, dtype: Dtype = "float32"
+    ) -> None:
         """Load the model at *location*.
 
         Raises:
@@ -52,7 +55,7 @@ class Model:
         self.tokenizer = Tokenizer.open(location.folder, architecture.longest, config.model_type)
         with Checkpoint.open(location.folder) as checkpoint:
             streams = streams or processors.streams(processors.available())
-            self.runner = Runner(architecture, checkpoint, streams)
+            self.runner = Runner(architecture, checkpoint, streams, dtype)
             unused = checkpoint.unused()
         if unused:
             _log.info("%s", one_line(f"{location.id}: weights not used: {', '.join(unused)}"))

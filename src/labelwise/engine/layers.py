@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from labelwise.engine import int8
 from labelwise.engine.graph import Graph, Value
 from labelwise.engine.onnx_format import FLOAT
 from labelwise.errors import BadFile
@@ -101,9 +102,13 @@ class LayerNames:
 class Layers:
     """Builds an encoder into a graph, taking each weight from the checkpoint where it is used."""
 
-    def __init__(self, graph: Graph, checkpoint: Checkpoint) -> None:
+    def __init__(
+        self, graph: Graph, checkpoint: Checkpoint, largest_weight: int | None = None
+    ) -> None:
+        """*largest_weight* is that of products in int8, or None: products are in fp32 then."""
         self._graph = graph
         self._checkpoint = checkpoint
+        self._largest_weight = largest_weight
 
     def words(self, name: str, rows: int, width: int) -> Value:
         """The embedding of each id.
@@ -126,10 +131,8 @@ class Layers:
         return self._graph.op("LayerNormalization", states, scale, shift, epsilon=epsilon)
 
     def linear(self, states: Value, name: str, outputs: int, inputs: int) -> Value:
-        """``states @ weight.T + bias``."""
-        weight = self._checkpoint.take(f"{name}.weight", (outputs, inputs))
-        bias = self._vector(f"{name}.bias", outputs)
-        return self._graph.op("Gemm", states, self._graph.weight(weight), bias, transB=1)
+        """``states @ weight.T + bias``, in fp32: for the few rows after the layers."""
+        return self._gemm(states, *self._named(name, outputs, inputs))
 
     def dense(self, states: Value, name: str, outputs: int, inputs: int, activation: str) -> Value:
         """``activation(states @ weight.T + bias)``."""
@@ -142,16 +145,14 @@ class Layers:
         rows = self._graph.op("Reshape", "begins", self._graph.constant(-1))
         first = self._graph.op("Gather", states, rows)
         attended = self._attend_from_first(first, states, layers[-1], shape)
-        return self._feed_forward(attended, first, layers[-1], shape)
+        return self._feed_forward(attended, first, layers[-1], shape, self._gemm)
 
     def _attend(self, states: Value, names: LayerNames, shape: Shape) -> Value:
         """What each id gathers from the ids of its own text."""
         graph, width = self._graph, shape.width
         parts = (names.query, names.key, names.value)
-        weights = [self._checkpoint.take(f"{part}.weight", (width, width)) for part in parts]
-        biases = [self._checkpoint.take(f"{part}.bias", (width,)) for part in parts]
-        weight, bias = (graph.weight(np.concatenate(arrays)) for arrays in (weights, biases))
-        projected = graph.op("Gemm", states, weight, bias, transB=1)
+        weights, biases = zip(*(self._named(part, width, width) for part in parts), strict=True)
+        projected = self._product(states, np.concatenate(weights), np.concatenate(biases))
         projected = graph.op("Unsqueeze", projected, graph.constant(0))  # (1, rows, 3 * width)
         axis = graph.constant(1)
 
@@ -199,15 +200,33 @@ class Layers:
         return graph.op("Add", gathered, self._vector(f"{names.value}.bias", width))
 
     def _feed_forward(
-        self, attended: Value, states: Value, names: LayerNames, shape: Shape
+        self, attended: Value, states: Value, names: LayerNames, shape: Shape, product=None
     ) -> Value:
         """The part of a layer after attention: each state for itself."""
         width, inner = shape.width, shape.inner
-        added = self._graph.op("Add", self.linear(attended, names.output, width, width), states)
+        graph, activation = self._graph, ACTIVATIONS[shape.activation]
+        product = product or self._product
+        mixed = product(attended, *self._named(names.output, width, width))
+        added = graph.op("Add", mixed, states)
         states = self.norm(added, names.output_norm, width, shape.epsilon)
-        grown = self.dense(states, names.up, inner, width, shape.activation)
-        added = self._graph.op("Add", self.linear(grown, names.down, width, inner), states)
+        grown = activation(graph, product(states, *self._named(names.up, inner, width)))
+        added = graph.op("Add", product(grown, *self._named(names.down, width, inner)), states)
         return self.norm(added, names.down_norm, width, shape.epsilon)
+
+    def _product(self, states: Value, weight: np.ndarray, bias: np.ndarray) -> Value:
+        """``states @ weight.T + bias``, as all products of the layers are taken."""
+        if self._largest_weight is None:
+            return self._gemm(states, weight, bias)
+        return int8.product(self._graph, states, weight, bias, self._largest_weight)
+
+    def _gemm(self, states: Value, weight: np.ndarray, bias: np.ndarray) -> Value:
+        graph = self._graph
+        return graph.op("Gemm", states, graph.weight(weight), graph.weight(bias), transB=1)
+
+    def _named(self, name: str, outputs: int, inputs: int) -> tuple[np.ndarray, np.ndarray]:
+        """The weight ``(outputs, inputs)`` and the bias ``(outputs,)`` of a product."""
+        weight = self._checkpoint.take(f"{name}.weight", (outputs, inputs))
+        return weight, self._checkpoint.take(f"{name}.bias", (outputs,))
 
     def _vector(self, name: str, length: int) -> Value:
         return self._graph.weight(self._checkpoint.take(name, (length,)))

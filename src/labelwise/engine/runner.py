@@ -6,11 +6,12 @@ import ctypes
 import sys
 from contextlib import suppress
 from threading import BoundedSemaphore
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import onnxruntime as ort
 
+from labelwise.engine import int8
 from labelwise.engine.graph import Graph
 from labelwise.engine.layers import Layers
 from labelwise.engine.packing import positions
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from labelwise.engine.packing import Packed
     from labelwise.engine.processors import Streams
 
+Dtype = Literal["float32", "int8"]  # in which the products of the layers are taken
+
 
 class Runner:
     """Runs batches of one model. Its state is a session and how many of its streams are free.
@@ -29,11 +32,15 @@ class Runner:
     """
 
     def __init__(
-        self, architecture: Architecture, checkpoint: Checkpoint, streams: Streams
+        self,
+        architecture: Architecture,
+        checkpoint: Checkpoint,
+        streams: Streams,
+        dtype: Dtype = "float32",
     ) -> None:
         self.streams = streams
         self._architecture = architecture
-        self._session = _session(architecture, checkpoint, streams.threads)
+        self._session = _session(architecture, checkpoint, streams.threads, dtype)
         self._free = BoundedSemaphore(streams.count)
         _give_back_memory()
 
@@ -54,11 +61,12 @@ class Runner:
 
 
 def _session(
-    architecture: Architecture, checkpoint: Checkpoint, threads: int
+    architecture: Architecture, checkpoint: Checkpoint, threads: int, dtype: Dtype
 ) -> ort.InferenceSession:
     """The architecture's graph over the checkpoint's weights, ready to run."""
     graph = Graph()
-    message = graph.message(architecture.build(Layers(graph, checkpoint)))
+    largest = None if dtype == "float32" else int8.largest_weight(int8.processor_class())
+    message = graph.message(architecture.build(Layers(graph, checkpoint, largest)))
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     # The graph is as it should run. Higher levels would join sums and norms, biases and GELUs into
