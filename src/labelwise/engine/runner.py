@@ -6,23 +6,21 @@ import ctypes
 import sys
 from contextlib import suppress
 from threading import BoundedSemaphore
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime as ort
 
-from labelwise.engine import int8
 from labelwise.engine.graph import Graph
-from labelwise.engine.layers import Layers
+from labelwise.engine.layers import Layers, exact_product
 from labelwise.engine.packing import positions
 
 if TYPE_CHECKING:
     from labelwise.engine.architectures import Architecture
     from labelwise.engine.checkpoint import Checkpoint
+    from labelwise.engine.layers import Product
     from labelwise.engine.packing import Packed
     from labelwise.engine.processors import Streams
-
-Dtype = Literal["float32", "int8"]  # in which the products of the layers are taken
 
 
 class Runner:
@@ -36,11 +34,12 @@ class Runner:
         architecture: Architecture,
         checkpoint: Checkpoint,
         streams: Streams,
-        dtype: Dtype = "float32",
+        product: Product = exact_product,
     ) -> None:
+        """*product* is how the states of all ids are multiplied."""
         self.streams = streams
         self._architecture = architecture
-        self._session = _session(architecture, checkpoint, streams.threads, dtype)
+        self._session = _session(architecture, checkpoint, streams.threads, product)
         self._free = BoundedSemaphore(streams.count)
         _give_back_memory()
 
@@ -61,12 +60,11 @@ class Runner:
 
 
 def _session(
-    architecture: Architecture, checkpoint: Checkpoint, threads: int, dtype: Dtype
+    architecture: Architecture, checkpoint: Checkpoint, threads: int, product: Product
 ) -> ort.InferenceSession:
     """The architecture's graph over the checkpoint's weights, ready to run."""
     graph = Graph()
-    largest = None if dtype == "float32" else int8.largest_weight(int8.processor_class())
-    message = graph.message(architecture.build(Layers(graph, checkpoint, largest)))
+    message = graph.message(architecture.build(Layers(graph, checkpoint, product)))
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     # The graph is as it should run. Higher levels would join sums and norms, biases and GELUs into
