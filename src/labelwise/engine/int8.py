@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 
 Processor = Literal["vnni", "arm", "plain"]
 
+_MACHINE = platform.machine()
 _ZERO = 128  # the unsigned integer that stands for 0.0
 _LARGEST_STATE = 127
 _TINY = np.float32(1e-30)  # the least scale: that of a row of zeros
 
 
-def processor_class(cpuinfo: Path = Path("/proc/cpuinfo")) -> Processor:
-    """What this processor multiplies 8-bit integers with: VNNI, ARM's dot products, or neither."""
-    if platform.machine().lower() in {"arm64", "aarch64"}:
+def processor_class(machine: str = _MACHINE, cpuinfo: Path = Path("/proc/cpuinfo")) -> Processor:
+    """What a processor multiplies 8-bit integers with: VNNI, ARM's own way, or neither."""
+    if machine.lower() in {"arm64", "aarch64"}:
         return "arm"
     try:
         found = re.search(r"^flags\s*:.*\bavx(512)?_vnni\b", cpuinfo.read_text(), re.MULTILINE)
