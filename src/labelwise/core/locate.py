@@ -68,7 +68,8 @@ class Location:
             return self.revision
         total = hashlib.sha256()
         for path in sorted(self.folder.iterdir()):
-            if path.name in FILES or path.name.startswith(("model-", "pytorch_model-")):
+            shard = path.name.startswith(("model-", "pytorch_model-"))
+            if (path.name in FILES or shard) and path.is_file():
                 with open_file(path) as file:
                     digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]
                 total.update(f"{path.name} {digest.hexdigest()}\n".encode())
