@@ -1,6 +1,7 @@
 """Labelwise's server beside what its users would run instead, each at its best settings.
 
-All have the same weights and the same texts, brought by the same callers, in turn. A server
+Labelwise computes every answer: it is told to remember none, save where texts that come again
+are the point. All have the same weights and the same texts, brought by the same callers, in turn. A server
 whose turn it is not stands still. Needs LABELWISE_SHARED, for the texts.
 """
 
@@ -19,7 +20,7 @@ from tokenizers import Tokenizer
 import models
 from engines import write_export
 from labelwise.core.locate import locate
-from peers.lineup import CLAIMS, LINEUP, PEERS, QUICK_PEERS, TRIED, contestant
+from peers.lineup import CLAIMS, LINEUP, PEERS, QUICK_PEERS, REMEMBERING, TRIED, contestant
 from peers.texts import case, mixture, one_of_16_ids, reviews, sentences
 from report import Figure, finish, parser, read, say
 from timing import apart, interleaved, middle, times_faster
@@ -150,7 +151,7 @@ def described(each: Case) -> dict[str, Any]:
     """What a case is."""
     lengths = [len(ids) for ids in each.ids]
     return {
-        "texts": len(each.texts),
+        "texts": len(each.part(0)),
         "callers": each.callers,
         "ids": {"least": min(lengths), "median": median(lengths), "most": max(lengths)},
     }
@@ -162,7 +163,7 @@ def shown(each: Case, turns: Mapping[str, Turns]) -> dict[str, dict[str, float]]
     for name, theirs in turns[each.name].items():
         seconds = middle(theirs)
         speed = {"p50 ms": seconds * 1e3} if each.callers == 1 else {}
-        speed = speed or {"texts a second": len(each.texts) / seconds}
+        speed = speed or {"texts a second": len(each.part(0)) / seconds}
         ratio = times_faster(turns[each.name].get("labelwise", theirs), theirs)
         found[name] = {key: round(value, 2) for key, value in speed.items()}
         found[name] |= {"labelwise is times faster": round(ratio, 3)}
@@ -176,9 +177,12 @@ def beside_the_toolkit(at: Path, tokenizer: Tokenizer, options: Namespace) -> di
     cases = [
         case("sentences, 1 caller", fresh[:32], tokenizer, callers=1),
         case("sentences, 8 callers", fresh, tokenizer, callers=8),
-        case("sentences, three in ten repeated", mixture(128), tokenizer),
     ]
+    parts = options.rounds + 1
+    repeated = case("three in ten repeated", mixture(96, parts), tokenizer, parts=parts)
     turns = compare(lineup, at, cases, options)
+    turns |= compare(lineup | {"labelwise": REMEMBERING}, at, [repeated], options)
+    cases.append(repeated)
     found = {each.name: described(each) | {"measured": shown(each, turns)} for each in cases}
     shapes = {"embedded model": locate().folder, "FinBERT": models.folder(FINBERT, options.folder)}
     for name, folder in shapes.items():

@@ -21,6 +21,8 @@ from report import Figure, finish, parser, read, say
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from labelwise.core.model import Dtype
+
 STREAMS = (Streams(1, 1), Streams(1, 2), Streams(2, 1))
 TEXTS, LONGEST = 96, 512
 MOST_IN_A_BATCH = 64
@@ -30,11 +32,16 @@ def main() -> None:
     """Compare, print, and hold the differences against the bounds."""
     options = read(parser(__doc__, rounds=8, quick=2))
     longest = 64 if options.quick else LONGEST
-    folders = {
-        "distilbert-base": models.folder(models.DISTILBERT, options.folder),
-        "embedded": locate().folder,
+    distilbert = models.folder(models.DISTILBERT, options.folder)
+    contestants: dict[str, tuple[Path, Dtype]] = {
+        "distilbert-base": (distilbert, "float32"),
+        "embedded": (locate().folder, "float32"),
+        "distilbert-base in int8": (distilbert, "int8"),
+        "embedded in int8": (locate().folder, "int8"),
     }
-    differences = {name: compare(name, at, options.rounds, longest) for name, at in folders.items()}
+    differences = {
+        name: compare(name, *which, options.rounds, longest) for name, which in contestants.items()
+    }
     figures = []
     for name, (logit, score) in differences.items():
         figures.append(Figure(f"{name}, difference of a logit", "bound", logit, 2e-5))
@@ -43,14 +50,14 @@ def main() -> None:
     finish("isolation", options, figures, details)
 
 
-def compare(name: str, at: Path, rounds: int, longest: int) -> tuple[float, float]:
+def compare(name: str, at: Path, dtype: Dtype, rounds: int, longest: int) -> tuple[float, float]:
     """The largest difference of a logit and of a score, over *rounds* batches a kind of stream."""
     texts = models.texts(models.log_uniform(TEXTS, 1, longest))
-    runner = models.runner(at, STREAMS[0])
+    runner = models.runner(at, STREAMS[0], dtype)
     alone = np.concatenate([runner.run(pack([text])) for text in texts])
     logit = score = 0.0
     for kind in STREAMS:
-        runner = models.runner(at, kind)
+        runner = models.runner(at, kind, dtype)
         chosen = batches(rounds)
         with ThreadPoolExecutor(kind.count) as pool:
             packed = (pack([texts[number] for number in batch]) for batch in chosen)
@@ -59,7 +66,7 @@ def compare(name: str, at: Path, rounds: int, longest: int) -> tuple[float, floa
         logit = max(logit, float(np.abs(found - expected).max()))
         scores = [apply("softmax", logits) for logits in (found, expected)]
         score = max(score, float(np.abs(scores[0] - scores[1]).max()))
-        say(f"{name:16} {kind}: {len(found)} texts; so far logit {logit:.1e}, score {score:.1e}")
+        say(f"{name:24} {kind}: {len(found)} texts; so far logit {logit:.1e}, score {score:.1e}")
     return logit, score
 
 

@@ -9,19 +9,18 @@ import sys
 import tempfile
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from labelwise.core.locate import Location, locate
-from labelwise.core.model import Model
-from labelwise.engine import architectures
-from labelwise.engine.checkpoint import Checkpoint
-from labelwise.engine.config import Config
+from labelwise.core.model import Dtype, Model
 from labelwise.engine.processors import Streams, available
-from labelwise.engine.runner import Runner
 from labelwise.engine.text import Encoded
 from report import ROOT
+
+if TYPE_CHECKING:
+    from labelwise.engine.runner import Runner
 
 sys.path.append(str(ROOT / "tests"))
 from padded import config, shapes, write_model
@@ -71,16 +70,14 @@ def folder(values: dict[str, Any], within: Path) -> Path:
     return made
 
 
-def runner(at: Path, streams: Streams) -> Runner:
+def runner(at: Path, streams: Streams, dtype: Dtype = "float32") -> Runner:
     """The engine alone, over the model in *at*."""
-    architecture = architectures.describe(Config.open(at))
-    with Checkpoint.open(at) as checkpoint:
-        return Runner(architecture, checkpoint, streams)
+    return model(at, streams, dtype).runner
 
 
-def model(at: Path, streams: Streams | None = None) -> Model:
+def model(at: Path, streams: Streams | None = None, dtype: Dtype = "float32") -> Model:
     """The model in *at*, with the streams that a user gets where None."""
-    return Model(Location(at.name, at, None), streams)
+    return Model(Location(at.name, at, None), streams, dtype)
 
 
 def one_thread_streams() -> Streams:

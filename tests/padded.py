@@ -190,8 +190,21 @@ def activate(name: str, x: np.ndarray) -> np.ndarray:
     return {"relu": lambda y: np.maximum(y, 0), "tanh": np.tanh}[name](x)
 
 
-def padded_logits(config: dict[str, Any], weights: Weights, texts: Sequence[Ids]) -> np.ndarray:
-    """The logits of *texts*, ``(texts, labels)``, in float64, padded to the longest and masked."""
+def in_integers(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, largest: int) -> np.ndarray:
+    """``x @ weight.T + bias`` from whole numbers: a scale for each row of *x* and of *weight*."""
+    steps = np.maximum(np.abs(weight).max(1, keepdims=True) / largest, 1e-30)
+    row_steps = np.maximum(np.abs(x).max(-1, keepdims=True) / 127, 1e-30)
+    return (np.rint(x / row_steps) @ np.rint(weight / steps).T) * row_steps * steps[:, 0] + bias
+
+
+def padded_logits(
+    config: dict[str, Any], weights: Weights, texts: Sequence[Ids], largest: int | None = None
+) -> np.ndarray:
+    """The logits of *texts*, ``(texts, labels)``, in float64, padded to the longest and masked.
+
+    With *largest*, products before the last layer are taken of integers; those of weights are
+    *largest* at most.
+    """
     names, width = Names(config), max(len(ids) for ids, _ in texts)
     w = {name: array.astype(np.float64) for name, array in weights.items()}
     padding = config.get("pad_token_id", 0)
@@ -201,6 +214,11 @@ def padded_logits(config: dict[str, Any], weights: Weights, texts: Sequence[Ids]
 
     def linear(x: np.ndarray, name: str) -> np.ndarray:
         return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+    def inexact(x: np.ndarray, name: str) -> np.ndarray:
+        return in_integers(x, w[f"{name}.weight"], w[f"{name}.bias"], largest)
+
+    project = linear if largest is None else inexact
 
     def norm(x: np.ndarray, name: str) -> np.ndarray:
         centred = x - x.mean(-1, keepdims=True)
@@ -218,15 +236,17 @@ def padded_logits(config: dict[str, Any], weights: Weights, texts: Sequence[Ids]
     tables = zip(names.tables, rows, strict=False)
     x = norm(sum(w[f"{table}.weight"][row] for table, row in tables), names.embedding_norm)
     if names.narrow != names.width:
-        x = linear(x, "electra.embeddings_project")
+        x = project(x, "electra.embeddings_project")
     for number in range(names.layers):
         query, key, value, output, first_norm, up, down, last_norm = names.layer(number)
-        q, k, v = (heads(linear(x, part)) for part in (query, key, value))
+        if number == names.layers - 1:
+            project = linear
+        q, k, v = (heads(project(x, part)) for part in (query, key, value))
         scores = q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1]) + mask[:, None, None]
         weight = np.exp(scores - scores.max(-1, keepdims=True))
         gathered = (weight / weight.sum(-1, keepdims=True)) @ v
         gathered = gathered.swapaxes(1, 2).reshape(x.shape)
-        x = norm(x + linear(gathered, output), first_norm)
-        x = norm(x + linear(activate(names.act, linear(x, up)), down), last_norm)
+        x = norm(x + project(gathered, output), first_norm)
+        x = norm(x + project(activate(names.act, project(x, up)), down), last_norm)
     hidden, last = names.head
     return linear(activate(names.head_act, linear(x[:, 0], hidden)), last)

@@ -18,6 +18,7 @@ sys.path.append(str(BENCH))
 
 import accuracy  # noqa: E402
 import engines  # noqa: E402
+import int8  # noqa: E402
 import models  # noqa: E402
 import report  # noqa: E402
 import timing  # noqa: E402
@@ -234,6 +235,11 @@ def test_the_better_export_is_the_one_to_beat():
     assert engines.speed_up(turns, "export") == 2.0
 
 
+def test_both_dtypes_are_compared_in_the_streams_that_suit_them():
+    seconds = {"float32, a": 3.0, "float32, b": 4.0, "int8, a": 2.0, "int8, b": 1.0}
+    assert int8.times({name: [[second]] for name, second in seconds.items()}) == 3.0
+
+
 @pytest.fixture(scope="module")
 def folder():
     """Where the programs keep their random models: about 1 GB, gone afterwards."""
@@ -268,6 +274,7 @@ def run(program, folder, *arguments):
         ),
         ("footprint", ["--no-install"], {"answer_seconds", "distilbert-base", "embedded"}),
         ("threads", [], {"spinning", "cpu_seconds", "streams"}),
+        ("int8", [], {"ids", "texts", "times_faster", "seconds"}),
         ("server", [], {"start_seconds", "lone", "crowd", "memory"}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

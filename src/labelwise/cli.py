@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from errno import EPIPE
 from io import TextIOWrapper
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from labelwise.classifier import Scores
+    from labelwise.core.model import Dtype
     from labelwise.settings import Settings
 
 _BYTES_AT_ONCE = 65_536
@@ -87,12 +89,21 @@ def main(verbose: bool) -> None:  # noqa: FBT001 - click passes flags by name
     type=click.Choice(["softmax", "sigmoid", "none"], case_sensitive=False),
     help="From logits to scores.  [default: the model's own]",
 )
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "int8"]),
+    default="float32",
+    help="What to compute in; int8 only what `labelwise quantize` found good.  [default: float32]",
+)
+@click.option("--force", is_flag=True, help="Compute in int8 whatever is known of it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: a list of labels for each text.")
-def classify(
+def classify(  # noqa: PLR0913, PLR0917 - one for each option
     texts: tuple[str, ...],
     model: str | None,
     top_k: int | None,
     function_to_apply: str | None,
+    dtype: Dtype,
+    force: bool,  # noqa: FBT001 - click passes flags by name
     as_json: bool,  # noqa: FBT001
 ) -> None:
     """Print labels and scores for each TEXT, or for each line of standard input."""
@@ -103,7 +114,12 @@ def classify(
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal may lack a character of the text
-    classifier = Classifier(model, progress=sys.stderr is not None and sys.stderr.isatty())
+    shows = sys.stderr is not None and sys.stderr.isatty()
+    classifier = Classifier(model, dtype=dtype, progress=shows)
+    if dtype == "int8" and not force:
+        from labelwise.core import agreement  # noqa: PLC0415 - not needed for fp32
+
+        agreement.check(classifier.model.location, model or classifier.model.location.id)
     printer = _JsonPrinter() if as_json else _TablePrinter(classifier.model.labels, len(texts))
     truncated = count = 0
     for some in [list(texts)] if texts else _lines():
@@ -127,6 +143,31 @@ def serve(settings: Settings) -> None:
     from labelwise.server.run import serve as run  # noqa: PLC0415 - heavy, as above
 
     run(settings)
+
+
+@main.command(short_help="Compare int8 with fp32 for a model.")
+@click.argument("model")
+@click.option(
+    "--data", type=click.Path(path_type=Path), required=True, help="File of texts, as above."
+)
+@click.option("--text", metavar="COLUMN", help="Column of the texts.  [default: the obvious one]")
+@click.option("--label", metavar="COLUMN", help="Column of the right labels, names or numbers.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def quantize(
+    model: str,
+    data: Path,
+    text: str | None,
+    label: str | None,
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    """Compare what MODEL, a folder or a Hub id, answers in int8 and in fp32, and keep a report.
+
+    The file of texts is .txt, a text a line; .tsv or .csv with names of columns in its first line;
+    or .jsonl, an object a line. `serve` and `classify` take --dtype int8 where the report is good.
+    """
+    from labelwise.quantize import quantize as run  # noqa: PLC0415 - heavy, as above
+
+    run(model, data, text=text, label=label, as_json=as_json)
 
 
 def _lines() -> Iterator[list[str]]:

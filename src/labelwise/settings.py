@@ -28,7 +28,11 @@ CONFIG = Path("labelwise.toml")
 EPILOG = f"Each option is also LABELWISE_<NAME> in the environment and a key of {CONFIG}."
 
 _CONFIG_READ = f"{__name__}.config"  # where a context keeps the path of its file
-_NUMBERS = {"int": ((int,), "a whole number"), "float": ((int, float), "a number")}  # in a file
+_NUMBERS = {  # in a file
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "bool": ((bool,), "true or false"),
+}
 _TEXT = ((str,), "a text in quotes")
 _LARGEST = 2**63  # number of a TOML file
 _LOCAL_NAME = re.compile(r"([a-z0-9-]+\.)*localhost", re.ASCII | re.IGNORECASE)
@@ -56,6 +60,7 @@ def _option(
 _COUNT = click.IntRange(min=1)
 _COUNT_OR_NONE = click.IntRange(min=0)
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_DTYPE = click.Choice(["float32", "int8"])
 _AUTH = click.Choice(["open", "required"])
 _AUTH_ABSENT = "required; open on loopback without an access token"
 
@@ -66,6 +71,15 @@ class Settings:
 
     models: tuple[str, ...] = _option(
         (), "Folders or Hub ids ORG/NAME[@REVISION] to serve.", absent="the embedded model"
+    )
+    dtype: Literal["float32", "int8"] = _option(
+        "float32", "What to compute in; int8 only what labelwise quantize found good.", _DTYPE
+    )
+    force: bool = _option(
+        False,  # noqa: FBT003 - a default
+        "Serve int8 whatever is known of it.",
+        click.BOOL,
+        absent="no",
     )
     host: str = _option("127.0.0.1", "Address to listen on.")
     port: int = _option(8000, "Port to listen on; 0 takes a free one.", click.IntRange(0, 65_535))
@@ -205,6 +219,7 @@ def _parameter(setting: Field[Any]) -> Callable[[Any], Any]:
         cls=_Option,
         type=kind,
         default=setting.default,
+        is_flag=kind is click.BOOL,
         multiple=setting.default == (),
         envvar=variable,
         metavar="N" if isinstance(kind, click.IntRange) else None,

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from labelwise.core.locate import EMBEDDED, FILES, locate
+from labelwise.core import agreement
+from labelwise.core.locate import EMBEDDED, locate
 from labelwise.core.model import Model
-from labelwise.engine.files import open_file
 from labelwise.errors import BadInput, ModelNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
+
+    from labelwise.core.model import Dtype
 
 _ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", re.ASCII)
 
@@ -27,6 +28,11 @@ class Entry:
     id: str
     model: Model
     sha: str  # the commit on the Hub; for a folder, a hash of its files, as long as a commit's
+
+    @property
+    def makes(self) -> str:
+        """What decides which logits a text has: a name for the model's files and its dtype."""
+        return f"{self.sha} {self.model.dtype}"
 
 
 class Catalogue:
@@ -47,14 +53,24 @@ class Catalogue:
             self._entries[entry.id] = entry
 
     @classmethod
-    def load(cls, names: Iterable[str] = (), *, progress: bool = False) -> Catalogue:
+    def load(
+        cls,
+        names: Iterable[str] = (),
+        *,
+        dtype: Dtype = "float32",
+        force: bool = False,
+        progress: bool = False,
+    ) -> Catalogue:
         """The models *names*, each as `Classifier` takes it or ``ID=`` before it; or the embedded.
 
+        *force* takes models in int8 of which nobody knows how well they agree with fp32.
+
         Raises:
-            BadInput: An id cannot be used, or is used twice.
+            BadInput: An id cannot be used, is used twice, or its model may not be had in *dtype*.
             BadModel: One cannot be found, read or run; the message says why.
         """
-        return cls([_load(name, progress=progress) for name in names or [EMBEDDED]])
+        load = partial(_load, dtype=dtype, force=force, progress=progress)
+        return cls([load(name) for name in names or [EMBEDDED]])
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
@@ -81,29 +97,18 @@ class Catalogue:
         raise ModelNotFound(f"Model {name:.200} does not exist")
 
 
-def _load(name: str, *, progress: bool) -> Entry:
+def _load(name: str, *, dtype: Dtype, force: bool, progress: bool) -> Entry:
     """The model that the user calls *name*, loaded."""
     given, equals, rest = name.partition("=")
-    if equals and not os.path.isdir(name):  # noqa: PTH112 - says no to whatever is no path
-        location = replace(locate(rest, progress=progress), id=given)
-    else:
-        location = locate(name, progress=progress)
-    if not _ID.fullmatch(location.id):
+    renamed = equals and not os.path.isdir(name)  # noqa: PTH112 - says no to whatever is no path
+    source = rest if renamed else name
+    location = locate(source, progress=progress)
+    served_as = given if renamed else location.id
+    if not _ID.fullmatch(served_as):
         raise BadInput(
-            f"{location.id!r:.200} cannot be the id of a model: an id is NAME or ORG/NAME, of "
+            f"{served_as!r:.200} cannot be the id of a model: an id is NAME or ORG/NAME, of "
             "letters, digits, - _ and .; give the folder one: ORG/NAME=FOLDER"
         )
-    model = Model(location)
-    return Entry(location.id, model, location.revision or _fingerprint(location.folder))
-
-
-def _fingerprint(folder: Path) -> str:
-    """What changes when a file of the model in *folder* does: 40 hexadecimal digits."""
-    total = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        shard = path.name.startswith(("model-", "pytorch_model-"))
-        if (path.name in FILES or shard) and path.is_file():
-            with open_file(path) as file:
-                digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]
-            total.update(f"{path.name} {digest.hexdigest()}\n".encode())
-    return total.hexdigest()[:40]
+    if dtype == "int8" and not force:
+        agreement.check(location, source)
+    return Entry(served_as, Model(replace(location, id=served_as), dtype=dtype), location.sha())

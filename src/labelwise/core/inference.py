@@ -84,7 +84,7 @@ class Inference:
         if self._cache is None or fresh:
             encoded = await self._encoded(request, texts)
             return await self._run(request, encoded), False
-        keys = [text_key(entry.sha, text, truncation, max_length) for text in texts]
+        keys = [text_key(entry.makes, text, truncation, max_length) for text in texts]
         wanted = dict(zip(keys, texts, strict=True))
         known = {key: row for key in wanted if (row := self._cache.get(key))}
         cached = len(known) == len(wanted)
@@ -149,7 +149,7 @@ class Inference:
     ) -> dict[Key, Row]:
         """The rows of *texts*, remembered; equal ids are run once, if they are not known."""
         encoded = await self._encoded(request, list(texts.values()))
-        ids = [ids_key(request.entry.sha, text) for text in encoded]
+        ids = [ids_key(request.entry.makes, text) for text in encoded]
         rows = {key: row for key in ids if (row := cache.same(key))}
         new = {key: text for key, text in zip(ids, encoded, strict=True) if key not in rows}
         if new:

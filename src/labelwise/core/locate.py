@@ -7,6 +7,7 @@ model. So it is imported only by what needs the Hub.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
@@ -19,13 +20,14 @@ from typing import TYPE_CHECKING
 
 import labelwise
 from labelwise.engine.checkpoint import read_index
-from labelwise.engine.files import exists
+from labelwise.engine.files import exists, open_file
 from labelwise.errors import BadFile, BadInput, BadModel, ModelNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 EMBEDDED = "labelwise/minilm-l6-sst2"
+_EMBEDDED_FOLDER = Path(__file__).resolve().parents[1] / "builtin" / EMBEDDED.partition("/")[2]
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _DESCRIPTION = [
@@ -51,6 +53,28 @@ class Location:
     folder: Path
     revision: str | None  # the commit on the Hub; None for a folder and the embedded model
 
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it is the model that comes with Labelwise, by whatever name."""
+        return self.folder.resolve() == _EMBEDDED_FOLDER
+
+    def sha(self) -> str:
+        """The commit; for a folder, what changes when a file of the model does, as long as one.
+
+        Raises:
+            BadFile: A file of the folder cannot be read.
+        """
+        if self.revision:
+            return self.revision
+        total = hashlib.sha256()
+        for path in sorted(self.folder.iterdir()):
+            shard = path.name.startswith(("model-", "pytorch_model-"))
+            if (path.name in FILES or shard) and path.is_file():
+                with open_file(path) as file:
+                    digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]
+                total.update(f"{path.name} {digest.hexdigest()}\n".encode())
+        return total.hexdigest()[:40]
+
 
 def locate(model: str | Path | None = None, *, progress: bool = False) -> Location:
     """The folder of *model*; what the Hub has and its cache has not is downloaded.
@@ -69,8 +93,7 @@ def locate(model: str | Path | None = None, *, progress: bool = False) -> Locati
         came = type(model).__name__
         raise BadInput(f"a model is the path of a folder or an id on the Hub, not {came}")
     if model is None or model == EMBEDDED:
-        folder = Path(__file__).parents[1] / "builtin" / EMBEDDED.partition("/")[2]
-        return Location(EMBEDDED, _checked(folder), None)
+        return Location(EMBEDDED, _checked(_EMBEDDED_FOLDER), None)
     path = os.path.expanduser(model)  # noqa: PTH111 - Path.expanduser raises for an unknown user
     if model != "" and os.path.isdir(path):  # noqa: PTH112 - says no to whatever is no path
         folder = _checked(Path(path))

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from labelwise.core.locate import locate
 from labelwise.core.scores import default_function
-from labelwise.engine import architectures, processors
+from labelwise.engine import architectures, int8, processors
 from labelwise.engine.checkpoint import Checkpoint
 from labelwise.engine.config import Config
+from labelwise.engine.layers import exact_product
 from labelwise.engine.packing import pack, split
 from labelwise.engine.runner import Runner
 from labelwise.engine.text import Tokenizer
-from labelwise.errors import BadModel, one_line
+from labelwise.errors import BadInput, BadModel, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from labelwise.core.locate import Location
+    from labelwise.engine.layers import Product
     from labelwise.engine.processors import Streams
     from labelwise.engine.text import Encoded, Text, Truncation
 
@@ -31,6 +34,8 @@ _log = logging.getLogger(__name__)
 # The most ids of one batch. Larger ones are no quicker, and let texts wait: see LOG.md.
 BATCH_IDS = 512
 
+Dtype = Literal["float32", "int8"]  # of the products over all ids; all else is float32
+
 
 class Model:
     """A model in memory.
@@ -38,21 +43,26 @@ class Model:
     Its state never changes after loading; all methods may be called from several threads.
     """
 
-    def __init__(self, location: Location, streams: Streams | None = None) -> None:
-        """Load the model at *location*.
+    def __init__(
+        self, location: Location, streams: Streams | None = None, dtype: Dtype = "float32"
+    ) -> None:
+        """Load the model at *location*, to be computed in *dtype*.
 
         Raises:
+            BadInput: There is no such *dtype*.
             BadModel: A file or a weight is missing or broken, or the engine does not know the kind.
         """
+        product = _product(dtype)
         config = Config.open(location.folder)
         architecture = architectures.describe(config)
         self.location = location
+        self.dtype = dtype
         self.labels = config.labels
         self.function = default_function(config.problem_type, len(config.labels))
         self.tokenizer = Tokenizer.open(location.folder, architecture.longest, config.model_type)
         with Checkpoint.open(location.folder) as checkpoint:
             streams = streams or processors.streams(processors.available())
-            self.runner = Runner(architecture, checkpoint, streams)
+            self.runner = Runner(architecture, checkpoint, streams, product)
             unused = checkpoint.unused()
         if unused:
             _log.info("%s", one_line(f"{location.id}: weights not used: {', '.join(unused)}"))
@@ -60,9 +70,15 @@ class Model:
         self._pool = ThreadPoolExecutor(streams.count)  # starts its threads when they are needed
 
     @classmethod
-    def load(cls, name: str | Path | None = None, *, progress: bool = False) -> Model:
+    def load(
+        cls,
+        name: str | Path | None = None,
+        *,
+        dtype: Dtype = "float32",
+        progress: bool = False,
+    ) -> Model:
         """The model *name*: a folder, a Hub id, or None for the embedded one."""
-        return cls(locate(name, progress=progress))
+        return cls(locate(name, progress=progress), dtype=dtype)
 
     def encode(
         self,
@@ -104,3 +120,12 @@ class Model:
                 f"{self.location.id} gives values that are not numbers; its weights are damaged"
             )
         return logits
+
+
+def _product(dtype: object) -> Product:
+    """How a model of that *dtype* multiplies the states of all ids."""
+    if dtype == "float32":
+        return exact_product
+    if dtype == "int8":
+        return partial(int8.product, largest=int8.largest_weight(int8.processor_class()))
+    raise BadInput(f"dtype is float32 or int8, not {dtype!r:.40}")

@@ -34,6 +34,7 @@ _RUNTIME_DOMAIN = "com.microsoft"
 _RUNTIME_OPERATORS = {
     "FastGelu",
     "FusedMatMul",
+    "MatMulIntegerToFloat",
     "MultiHeadAttention",
     "QuickGelu",
 }

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from labelwise.engine.checkpoint import Checkpoint
 
 Activation = Callable[[Graph, Value], Value]
+Product = Callable[[Graph, Value, np.ndarray, np.ndarray], Value]  # of states, weight and bias
+Linear = Callable[[Value, str, int, int], Value]  # of states, a weight's name, outputs, inputs
+
+
+def exact_product(graph: Graph, states: Value, weight: np.ndarray, bias: np.ndarray) -> Value:
+    """``states @ weight.T + bias`` in fp32."""
+    return graph.op("Gemm", states, graph.weight(weight), graph.weight(bias), transB=1)
 
 
 def _gelu(graph: Graph, states: Value) -> Value:
@@ -101,9 +108,13 @@ class LayerNames:
 class Layers:
     """Builds an encoder into a graph, taking each weight from the checkpoint where it is used."""
 
-    def __init__(self, graph: Graph, checkpoint: Checkpoint) -> None:
+    def __init__(
+        self, graph: Graph, checkpoint: Checkpoint, product: Product = exact_product
+    ) -> None:
+        """*product* is how the states of all ids are multiplied; those of first ids are exact."""
         self._graph = graph
         self._checkpoint = checkpoint
+        self._product = product
 
     def words(self, name: str, rows: int, width: int) -> Value:
         """The embedding of each id.
@@ -126,10 +137,16 @@ class Layers:
         return self._graph.op("LayerNormalization", states, scale, shift, epsilon=epsilon)
 
     def linear(self, states: Value, name: str, outputs: int, inputs: int) -> Value:
-        """``states @ weight.T + bias``."""
-        weight = self._checkpoint.take(f"{name}.weight", (outputs, inputs))
-        bias = self._vector(f"{name}.bias", outputs)
-        return self._graph.op("Gemm", states, self._graph.weight(weight), bias, transB=1)
+        """``states @ weight.T + bias``, for the states of first ids: always exact.
+
+        They are few, and their last bits come from how many there are. An inexact product could
+        turn those bits into a step, and a text's score would hang on its company.
+        """
+        return exact_product(self._graph, states, *self._parameters(name, outputs, inputs))
+
+    def project(self, states: Value, name: str, outputs: int, inputs: int) -> Value:
+        """``states @ weight.T + bias``, for the states of all ids."""
+        return self._product(self._graph, states, *self._parameters(name, outputs, inputs))
 
     def dense(self, states: Value, name: str, outputs: int, inputs: int, activation: str) -> Value:
         """``activation(states @ weight.T + bias)``."""
@@ -138,20 +155,19 @@ class Layers:
     def encode(self, states: Value, shape: Shape, layers: Sequence[LayerNames]) -> Value:
         """The state of the first id of each text, ``(texts, width)``, after all *layers*."""
         for names in layers[:-1]:
-            states = self._feed_forward(self._attend(states, names, shape), states, names, shape)
+            attended = self._attend(states, names, shape)
+            states = self._feed_forward(attended, states, names, shape, self.project)
         rows = self._graph.op("Reshape", "begins", self._graph.constant(-1))
         first = self._graph.op("Gather", states, rows)
         attended = self._attend_from_first(first, states, layers[-1], shape)
-        return self._feed_forward(attended, first, layers[-1], shape)
+        return self._feed_forward(attended, first, layers[-1], shape, self.linear)
 
     def _attend(self, states: Value, names: LayerNames, shape: Shape) -> Value:
         """What each id gathers from the ids of its own text."""
         graph, width = self._graph, shape.width
         parts = (names.query, names.key, names.value)
-        weights = [self._checkpoint.take(f"{part}.weight", (width, width)) for part in parts]
-        biases = [self._checkpoint.take(f"{part}.bias", (width,)) for part in parts]
-        weight, bias = (graph.weight(np.concatenate(arrays)) for arrays in (weights, biases))
-        projected = graph.op("Gemm", states, weight, bias, transB=1)
+        parameters = zip(*(self._parameters(part, width, width) for part in parts), strict=True)
+        projected = self._product(graph, states, *map(np.concatenate, parameters))
         projected = graph.op("Unsqueeze", projected, graph.constant(0))  # (1, rows, 3 * width)
         axis = graph.constant(1)
 
@@ -199,15 +215,20 @@ class Layers:
         return graph.op("Add", gathered, self._vector(f"{names.value}.bias", width))
 
     def _feed_forward(
-        self, attended: Value, states: Value, names: LayerNames, shape: Shape
+        self, attended: Value, states: Value, names: LayerNames, shape: Shape, linear: Linear
     ) -> Value:
-        """The part of a layer after attention: each state for itself."""
+        """The part of a layer after attention: each state for itself, multiplied by *linear*."""
         width, inner = shape.width, shape.inner
-        added = self._graph.op("Add", self.linear(attended, names.output, width, width), states)
+        added = self._graph.op("Add", linear(attended, names.output, width, width), states)
         states = self.norm(added, names.output_norm, width, shape.epsilon)
-        grown = self.dense(states, names.up, inner, width, shape.activation)
-        added = self._graph.op("Add", self.linear(grown, names.down, width, inner), states)
+        grown = ACTIVATIONS[shape.activation](self._graph, linear(states, names.up, inner, width))
+        added = self._graph.op("Add", linear(grown, names.down, width, inner), states)
         return self.norm(added, names.down_norm, width, shape.epsilon)
+
+    def _parameters(self, name: str, outputs: int, inputs: int) -> tuple[np.ndarray, np.ndarray]:
+        """The weight ``(outputs, inputs)`` and the bias ``(outputs,)`` of a product."""
+        weight = self._checkpoint.take(f"{name}.weight", (outputs, inputs))
+        return weight, self._checkpoint.take(f"{name}.bias", (outputs,))
 
     def _vector(self, name: str, length: int) -> Value:
         return self._graph.weight(self._checkpoint.take(name, (length,)))

@@ -16,8 +16,14 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-FLOAT, INT64, BOOL, FLOAT16 = 1, 7, 9, 10  # TensorProto.DataType
-_ELEMENTS = {"float32": FLOAT, "float16": FLOAT16, "int64": INT64}
+FLOAT, UINT8, INT8, INT64, BOOL, FLOAT16 = 1, 2, 3, 7, 9, 10  # TensorProto.DataType
+_ELEMENTS = {
+    "float32": FLOAT,
+    "float16": FLOAT16,
+    "int8": INT8,
+    "int64": INT64,
+    "uint8": UINT8,
+}
 _IR_VERSION = 9
 _EXTERNAL = 1  # TensorProto.DataLocation
 

@@ -12,12 +12,13 @@ import numpy as np
 import onnxruntime as ort
 
 from labelwise.engine.graph import Graph
-from labelwise.engine.layers import Layers
+from labelwise.engine.layers import Layers, exact_product
 from labelwise.engine.packing import positions
 
 if TYPE_CHECKING:
     from labelwise.engine.architectures import Architecture
     from labelwise.engine.checkpoint import Checkpoint
+    from labelwise.engine.layers import Product
     from labelwise.engine.packing import Packed
     from labelwise.engine.processors import Streams
 
@@ -29,11 +30,16 @@ class Runner:
     """
 
     def __init__(
-        self, architecture: Architecture, checkpoint: Checkpoint, streams: Streams
+        self,
+        architecture: Architecture,
+        checkpoint: Checkpoint,
+        streams: Streams,
+        product: Product = exact_product,
     ) -> None:
+        """*product* is how the states of all ids are multiplied."""
         self.streams = streams
         self._architecture = architecture
-        self._session = _session(architecture, checkpoint, streams.threads)
+        self._session = _session(architecture, checkpoint, streams.threads, product)
         self._free = BoundedSemaphore(streams.count)
         _give_back_memory()
 
@@ -54,11 +60,11 @@ class Runner:
 
 
 def _session(
-    architecture: Architecture, checkpoint: Checkpoint, threads: int
+    architecture: Architecture, checkpoint: Checkpoint, threads: int, product: Product
 ) -> ort.InferenceSession:
     """The architecture's graph over the checkpoint's weights, ready to run."""
     graph = Graph()
-    message = graph.message(architecture.build(Layers(graph, checkpoint)))
+    message = graph.message(architecture.build(Layers(graph, checkpoint, product)))
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     # The graph is as it should run. Higher levels would join sums and norms, biases and GELUs into

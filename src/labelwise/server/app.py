@@ -168,7 +168,7 @@ async def info(request: Request) -> Response:
         {
             "model_id": entry.id,
             "model_sha": entry.sha,
-            "model_dtype": "float32",
+            "model_dtype": entry.model.dtype,
             "model_type": {
                 "classifier": {
                     "id2label": {str(number): label for number, label in labels.items()},

@@ -44,7 +44,9 @@ def serve(settings: Settings) -> None:
         signal.signal(number, _end)
     with _taken(settings.host, settings.port) as address:
         shows = sys.stderr is not None and sys.stderr.isatty()
-        catalogue = Catalogue.load(settings.models, progress=shows)
+        catalogue = Catalogue.load(
+            settings.models, dtype=settings.dtype, force=settings.force, progress=shows
+        )
         app = create_app(catalogue, settings)
         sys.setswitchinterval(_SWITCH_SECONDS)
         url = _url(settings.host, address.getsockname()[1])

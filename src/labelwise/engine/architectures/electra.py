@@ -24,7 +24,7 @@ def describe(config: Config) -> Architecture:
     def build(layers: Layers) -> Value:
         states = bert.embed(layers, config, "electra.embeddings", narrow, shape.epsilon)
         if narrow != width:
-            states = layers.linear(states, "electra.embeddings_project", width, narrow)
+            states = layers.project(states, "electra.embeddings_project", width, narrow)
         first = layers.encode(states, shape, names)
         hidden = layers.dense(first, "classifier.dense", width, width, "gelu")
         return layers.linear(hidden, "classifier.out_proj", len(config.labels), width)
