@@ -187,7 +187,7 @@ def _watched(pipe: Connection, port: int) -> None:
 
     Model.run = timed  # type: ignore[method-assign]
     threading.Thread(target=tell, daemon=True).start()
-    serve(Settings(port=port))
+    serve(Settings(port=port, cache_bytes=0))
 
 
 async def _load(port: int, texts: list[str], callers: int) -> float:
