@@ -1,8 +1,8 @@
 """Labelwise's server beside what its users would run instead, each at its best settings.
 
-Labelwise computes every answer: it is told to remember none, save where texts that come again
-are the point. All have the same weights and the same texts, brought by the same callers, in turn. A server
-whose turn it is not stands still. Needs LABELWISE_SHARED, for the texts.
+All have the same weights and the same texts, brought by the same callers, in turn. A server
+whose turn it is not stands still. Labelwise computes every answer: it remembers none, save where
+texts that come again are the point. Needs LABELWISE_SHARED, for the texts.
 """
 
 from __future__ import annotations
