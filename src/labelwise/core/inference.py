@@ -10,7 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from labelwise.core.cache import Row, ids_key, text_key
-from labelwise.errors import BadInput, LabelwiseError
+from labelwise.errors import BadInput, LabelwiseError, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -92,6 +92,8 @@ class Inference:
             while len(known) < len(wanted):  # again where the computation of another has failed
                 missing = {key: text for key, text in wanted.items() if key not in known}
                 known |= await self._fetch(request, missing, self._cache)
+        except TooLarge:
+            raise
         except BadInput:
             await self._encoded(request, texts)  # says which one of all it is
             raise
