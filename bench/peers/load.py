@@ -1,0 +1,137 @@
+"""Callers over HTTP, all in this process, over connections that stay open."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import re
+import time
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+import uvloop
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+HOST = "127.0.0.1"
+MOST_CONNECTIONS = 512  # of the open loop; an arrival that finds none has waited for too long
+FAILED = float("inf")
+
+
+def request(path: str, body: Any) -> bytes:
+    """A whole ``POST`` of *body* as JSON."""
+    content = json.dumps(body).encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nhost: {HOST}\r\naccept: */*\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
+    )
+    return head.encode() + content
+
+
+class Connection:
+    """One connection, for one request at a time."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self.remembered = 0  # answers that Labelwise says it did not compute
+
+    @classmethod
+    async def to(cls, port: int) -> Connection:
+        """A new connection to the server that listens on *port*."""
+        return cls(*await asyncio.open_connection(HOST, port))
+
+    async def ask(self, asked: bytes) -> bytes:
+        """The body of the answer to *asked*.
+
+        Raises:
+            RuntimeError: The answer is not 200.
+        """
+        self._writer.write(asked)
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        length: Any = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+        body = await self._reader.readexactly(int(length[1]))
+        self.remembered += b"x-compute-type: cache" in head
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError(f"{head.splitlines()[0]!r}: {body[:200]!r}")
+        return body
+
+    def close(self) -> None:
+        """Hang up."""
+        self._writer.close()
+
+
+def answers(port: int, requests: Sequence[bytes]) -> list[Any]:
+    """The answers to *requests*, one after the other."""
+
+    async def ask() -> list[Any]:
+        connection = await Connection.to(port)
+        found = [json.loads(await connection.ask(asked)) for asked in requests]
+        connection.close()
+        return found
+
+    return uvloop.run(ask())
+
+
+def closed_loop(
+    port: int, requests: Sequence[bytes], callers: int, remembered: int = 0
+) -> list[float]:
+    """Seconds from request to answer of each; every caller sends its next one at once.
+
+    More answers than so many *remembered* ones would be no measurement.
+    """
+    waiting, taken = iter(requests), []
+
+    async def call(connection: Connection) -> None:
+        for asked in waiting:
+            began = time.perf_counter()
+            await connection.ask(asked)
+            taken.append(time.perf_counter() - began)
+        connection.close()
+
+    async def everybody() -> int:
+        connections = [await Connection.to(port) for _ in range(callers)]
+        await asyncio.gather(*map(call, connections))
+        return sum(connection.remembered for connection in connections)
+
+    found = uvloop.run(everybody())
+    assert found <= remembered, f"{found} of {len(requests)} answers were not computed"
+    return taken
+
+
+def open_loop(port: int, requests: Sequence[bytes], rate: float, seconds: float) -> list[float]:
+    """Seconds from arrival to answer; so many arrive a second, at random, whatever goes on.
+
+    An arrival that is refused, or finds no connection, takes for ever.
+    """
+    chance = random.Random(round(rate * 1000))  # noqa: S311 - the same arrivals for the same rate
+    free: list[Connection] = []
+    taken, opened, wanted = [], 0, cycle(requests)
+
+    async def call(asked: bytes, due: float) -> None:
+        nonlocal opened
+        if not free and opened >= MOST_CONNECTIONS:
+            taken.append(FAILED)
+            return
+        opened += not free
+        connection = free.pop() if free else await Connection.to(port)
+        try:
+            await connection.ask(asked)
+        except (RuntimeError, OSError, asyncio.IncompleteReadError):
+            taken.append(FAILED)
+        else:
+            taken.append(time.perf_counter() - due)
+        free.append(connection)
+
+    async def arrivals() -> None:
+        due = began = time.perf_counter()
+        async with asyncio.TaskGroup() as calls:
+            while (due := due + chance.expovariate(rate)) < began + seconds:
+                await asyncio.sleep(due - time.perf_counter())
+                calls.create_task(call(next(wanted), due))
+        for connection in free:
+            connection.close()
+
+    uvloop.run(arrivals())
+    return taken
