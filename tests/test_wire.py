@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from labelwise.core.scores import Score
 from labelwise.errors import BadInput, TooLarge
+from labelwise.server.front import json_response
 from labelwise.server.tei import _ADVICE, PredictQuery, _texts
-from labelwise.server.wire import Parameters, check_size, decode, read_query, shown, write
+from labelwise.server.wire import Parameters, check_size, decode, read_query, shown
 
 MARK = "ZEBRA"  # stands for a text, which no message may repeat
 DEEP = 100_000
@@ -369,7 +370,9 @@ def test_texts_and_characters_have_limits():
 
 
 def test_scores_are_written_as_labels_and_numbers():
-    assert write([[Score('a"\n', 0.5)], []]) == b'[[{"label":"a\\"\\n","score":0.5}],[]]'
+    assert (
+        json_response([[Score('a"\n', 0.5)], []]).body == b'[[{"label":"a\\"\\n","score":0.5}],[]]'
+    )
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,13 @@ def apply(function: Function, logits: np.ndarray) -> np.ndarray:
     return logits
 
 
+def answers(
+    logits: Sequence[np.ndarray], function: Function, labels: Sequence[str], top_k: int | None
+) -> list[list[Score]]:
+    """The *top_k* best scores of each text, all where None, from its *logits*, ``(labels,)``."""
+    return [rank(row, labels, top_k) for row in apply(function, np.stack(logits))]
+
+
 def rank(scores: np.ndarray, labels: Sequence[str], top_k: int | None = None) -> list[Score]:
     """The *top_k* best of one text's *scores*, ``(labels,)``, all where None.
 

@@ -7,7 +7,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-import numpy as np
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -17,7 +16,7 @@ from labelwise import __version__
 from labelwise.core.batcher import Batcher
 from labelwise.core.cache import Cache
 from labelwise.core.inference import Inference
-from labelwise.core.scores import apply, rank
+from labelwise.core.scores import answers
 from labelwise.engine import processors
 from labelwise.errors import BadInput
 from labelwise.server import hub, tei
@@ -25,7 +24,7 @@ from labelwise.server.access import Access
 from labelwise.server.caller import Bodies, read_timeout, within
 from labelwise.server.front import Door, Front, error_response, json_response
 from labelwise.server.openapi import describe
-from labelwise.server.wire import Parameters, check_size, read_query, shown, write
+from labelwise.server.wire import Parameters, check_size, read_query, shown
 from labelwise.settings import is_loopback
 
 if TYPE_CHECKING:
@@ -114,11 +113,11 @@ async def classify(request: Request) -> Response:
             max_length=parameters.max_length,
             fresh=query.fresh or request.headers.get("x-use-cache") in {"false", "0"},
         )
-    logits = np.stack([row.logits for row in rows])
-    scores = apply(parameters.function_to_apply or entry.model.function, logits)
-    answers = [rank(row, entry.model.labels, parameters.top_k) for row in scores]
+    function = parameters.function_to_apply or entry.model.function
+    logits = [row.logits for row in rows]
+    scores = answers(logits, function, entry.model.labels, parameters.top_k)
 
-    response = json_response(write(answers[0] if flat and query.is_single else answers))
+    response = json_response(scores[0] if flat and query.is_single else scores)
     response.headers["x-compute-type"] = "cache" if cached else "cpu"
     response.headers["x-compute-characters"] = str(characters)
     response.headers["x-compute-tokens"] = str(sum(row.length for row in rows))

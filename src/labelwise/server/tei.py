@@ -9,14 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
-import numpy as np
 from msgspec import Meta
 
-from labelwise.core.scores import apply, rank
+from labelwise.core.scores import answers
 from labelwise.errors import BadInput
 from labelwise.server.caller import read_timeout, within
 from labelwise.server.front import json_response
-from labelwise.server.wire import Parameters, check_size, decode, write
+from labelwise.server.wire import Parameters, check_size, decode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from labelwise.core.catalogue import Entry
     from labelwise.engine.text import Text
 
 _Strings = Annotated[list[str], Meta(min_length=1, max_length=2)]  # a text, or a pair
@@ -53,7 +53,7 @@ class PredictQuery(msgspec.Struct):
 async def predict(request: Request) -> Response:
     """All labels and scores, best first, of the first model."""
     server = request.app.state.server
-    entry = server.catalogue.first
+    entry: Entry = server.catalogue.first
     seconds = read_timeout(request, server.settings.request_timeout)
     query = decode(await server.bodies.read(request), PredictQuery, _ADVICE)
     texts, single = _texts(query)
@@ -62,10 +62,9 @@ async def predict(request: Request) -> Response:
     async with within(request, seconds):
         truncation = Parameters(truncation=query.truncate).cut
         rows, _ = await server.inference.rows(entry, texts, seconds, truncation=truncation)
-    logits = np.stack([row.logits for row in rows])
-    scores = apply("none" if query.raw_scores else entry.model.function, logits)
-    answers = [rank(row, entry.model.labels) for row in scores]
-    return json_response(write(answers[0] if single else answers))
+    function = "none" if query.raw_scores else entry.model.function
+    scores = answers([row.logits for row in rows], function, entry.model.labels, None)
+    return json_response(scores[0] if single else scores)
 
 
 def _texts(query: PredictQuery) -> tuple[list[Text], bool]:

@@ -1,4 +1,4 @@
-"""The bodies of Hugging Face's text-classification call: bytes to a query, scores to bytes.
+"""The bodies of Hugging Face's text-classification call: bytes to a query.
 
 The types here decode requests, and the same types are the schemas of ``/openapi.json``.
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from labelwise.core.scores import Function, Score
+from labelwise.core.scores import Function
 from labelwise.engine.text import Text, Truncation
 from labelwise.errors import BadInput, TooLarge
 
@@ -189,11 +189,6 @@ def check_size(texts: list[Text], *, most_texts: int, most_characters: int) -> i
     if characters > most_characters:
         raise TooLarge(f"{characters} characters in one request; send {most_characters} at most")
     return characters
-
-
-def write(value: list[list[Score]] | list[Score] | dict[str, Any]) -> bytes:
-    """*value* as JSON."""
-    return msgspec.json.encode(value)
 
 
 def shown(name: str) -> str:
