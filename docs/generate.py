@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labelwise import errors, settings
+from labelwise import errors, options
 from labelwise.server import app
 
 if TYPE_CHECKING:
@@ -44,10 +44,10 @@ def _statuses(root: type[errors.LabelwiseError]) -> Iterator[tuple[int, str]]:
 
 # A document and a part of it, to what writes that part.
 PARTS = {
-    ("settings.md", "settings"): settings.table,
+    ("settings.md", "settings"): options.table,
     ("http-api.md", "routes"): routes,
     ("http-api.md", "statuses"): statuses,
-    ("limits.md", "limits"): lambda: settings.table("max_", "request_", "cache_"),
+    ("limits.md", "limits"): lambda: options.table("max_", "request_", "cache_"),
 }
 
 

@@ -16,7 +16,8 @@ from click.testing import CliRunner
 
 from labelwise.cli import _Group
 from labelwise.errors import BadInput
-from labelwise.settings import EPILOG, Settings, is_loopback, table, with_settings
+from labelwise.options import EPILOG, table, with_settings
+from labelwise.settings import Settings, is_loopback
 
 DOCS = Path(__file__).parents[1] / "docs"
 TOKEN = "lw-0123456789"  # noqa: S105 - nobody's

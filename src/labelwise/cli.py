@@ -16,7 +16,7 @@ import click
 
 from labelwise import __version__
 from labelwise.errors import BadInput, LabelwiseError, one_line
-from labelwise.settings import EPILOG, with_settings
+from labelwise.options import EPILOG, with_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
