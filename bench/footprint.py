@@ -16,13 +16,14 @@ from typing import Any
 import models
 from labelwise.core.locate import locate
 from labelwise.engine.config import Config
+from labelwise.engine.processors import available, streams
 from report import ROOT, Figure, finish, parser, read, say
 from timing import apart, settle
 
 MB = 1e6
 INSTALL_MB, ANSWER_SECONDS, IDLE_PERCENT = 300, 2, 1
 TEXTS = 300
-MEMORY_FACTOR, MEMORY_MORE = 1.5, 200 * MB  # of resident memory: times the fp32 weights, plus
+MEMORY_FACTORS, MEMORY_MORE = (1.5, 2.2), 200 * MB  # resident: times the fp32 weights, plus
 
 
 def main() -> None:
@@ -43,14 +44,21 @@ def main() -> None:
         "embedded": locate().folder,
     }
     for name, at in folders.items():
-        found = details[name] = apart(life, at, 32 if options.quick else TEXTS)
-        say(f"{name}: { ({key: round(value, 2) for key, value in found.items()}) }")
-        most = (MEMORY_FACTOR * found["weights_mb"] * MB + MEMORY_MORE) / MB
-        figures.append(Figure(f"{name}, megabytes in memory", "bound", found["memory_mb"], most))
-        idle = found["idle_percent"]
-        figures.append(
-            Figure(f"{name}, percent of a processor while idle", "bound", idle, IDLE_PERCENT)
-        )
+        for copies in (1, 2):
+            found = apart(life, at, 32 if options.quick else TEXTS, copies)
+            named = name if copies == 1 else f"{name}, two copies"
+            details[named] = found
+            say(f"{named}: { ({key: round(value, 2) for key, value in found.items()}) }")
+            most = (MEMORY_FACTORS[copies - 1] * found["weights_mb"] * MB + MEMORY_MORE) / MB
+            figures += [
+                Figure(f"{named}, megabytes in memory", "bound", found["memory_mb"], most),
+                Figure(
+                    f"{named}, percent of a processor while idle",
+                    "bound",
+                    found["idle_percent"],
+                    IDLE_PERCENT,
+                ),
+            ]
     finish("footprint", options, figures, details)
 
 
@@ -87,16 +95,17 @@ def first_answer() -> float:
     return seconds
 
 
-def life(at: Path, count: int) -> dict[str, float]:
-    """Load the model in *at*, answer *count* texts, rest; what that took of memory and processor.
+def life(at: Path, count: int, copies: int) -> dict[str, float]:
+    """Load *copies* of the model in *at*, answer *count* texts in both ways that there are, rest.
 
-    To be run in a fresh process.
+    What that took of memory and processor. To be run in a fresh process.
     """
-    model = models.model(at)
+    model = models.model(at, streams(available(), copies))
     loaded = memory("VmRSS")
     limit = model.tokenizer.limit
     texts = models.texts([*models.log_uniform(count - 1, 8, 256), limit])
     model.logits(texts)
+    model.logits(texts[-1:])  # the longest, alone
     spent = settle()
     began = time.process_time(), time.perf_counter()
     time.sleep(3)

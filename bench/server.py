@@ -172,10 +172,10 @@ def _watched(pipe: Connection, port: int) -> None:
     taken: list[float] = []
     run = Model.run
 
-    def timed(model: Model, texts: Any) -> Any:
+    def timed(model: Model, texts: Any, **how: Any) -> Any:
         began = time.perf_counter()
         try:
-            return run(model, texts)
+            return run(model, texts, **how)
         finally:
             taken.append(time.perf_counter() - began)
 

@@ -1,4 +1,4 @@
-"""What the runtime's threads cost and bring: spinning, and many streams or many threads.
+"""What the runtime's threads cost and bring: spinning, and one batch on all of them or one on each.
 
 A spinning worker waits for the next piece of work actively: quick to begin, busy for nothing. It
 may spin for a while after a run, or only during one. Nothing is claimed; LOG.md draws conclusions.
@@ -13,17 +13,21 @@ from unittest.mock import patch
 import onnxruntime as ort
 
 import models
+from labelwise.core.locate import locate
 from labelwise.engine.packing import pack
 from labelwise.engine.processors import Streams, available
 from report import finish, parser, read, say
-from timing import interleaved, middle, settle, side_by_side, summary, turn
+from timing import interleaved, middle, settle, side_by_side, summary, times_faster, turn
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from labelwise.engine.packing import Packed
     from labelwise.engine.runner import Runner
 
+WAITING = (32, 64, 96, 128, 192, 256, 384, 512)  # ids, of texts of
+TEXT = 16  # each
 ALLOW, STOP = "session.intra_op.allow_spinning", "session.force_spinning_stop"
 SPINNING = {  # the runtime's configuration entries
     "spinning": {ALLOW: "1", STOP: "0"},
@@ -44,7 +48,10 @@ def main() -> None:
             case: spinning(spinners, case, packed, options.rounds) for case, packed in cases.items()
         },
         "cpu_seconds": {name: burned(each, cases["16 ids"]) for name, each in spinners.items()},
-        "streams": streams(at, cases["32 sentences"], options.rounds),
+        "streams": {
+            name: streams(name, folder, options.rounds, WAITING[: 2 if options.quick else None])
+            for name, folder in {"distilbert": at, "embedded": locate().folder}.items()
+        },
     }
     finish("threads", options, [], details)
 
@@ -87,18 +94,27 @@ def burned(spinner: Runner, packed: Packed) -> float:
     return settle()
 
 
-def streams(at: Path, packed: Packed, rounds: int) -> dict[str, float]:
-    """Ids a second where every stream has a batch: one-thread streams, or one of all threads."""
-    kinds = dict.fromkeys((Streams(available(), 1), Streams(1, available())))
-    contestants: dict[str, Any] = {}
-    for kind in kinds:
-        run = partial(models.runner(at, kind).run, packed)
-        contestants[f"{kind.count} x {kind.threads}"] = side_by_side([run] * kind.count, runs=2)
+def streams(name: str, at: Path, rounds: int, waiting: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Milliseconds for so many ids that wait: one batch on all threads, or a part on each thread.
+
+    The server decides by these: ``labelwise.core.queue.SHARE_IDS``.
+    """
+    count = available()
+    runner = models.runner(at, Streams(count, count))
+    contestants: dict[tuple[int, str], Any] = {}
+    for ids in waiting:
+        whole, part = (pack(models.texts([TEXT] * (ids // TEXT // among))) for among in (1, count))
+        contestants[ids, "alone"] = turn(partial(runner.run, whole, alone=True), 3)
+        contestants[ids, "beside"] = side_by_side([partial(runner.run, part)] * count, 2)
     measured = interleaved(contestants, rounds)
-    rates = {name: len(packed.ids) / middle(turns) for name, turns in measured.items()}
-    for name, rate in rates.items():
-        say(f"streams x threads: {name}: {rate:8.0f} ids/s")
-    return rates
+    table: dict[int, dict[str, Any]] = {}
+    for ids in waiting:
+        alone, beside = (measured[ids, how] for how in ("alone", "beside"))
+        row = {"alone": middle(alone) * 1e3, "beside": count * middle(beside) * 1e3}
+        row["times faster alone"] = times_faster(alone, beside) * count
+        table[ids] = row
+        say(f"{name}, {ids:4} ids: " + ", ".join(f"{how} {ms:.2f}" for how, ms in row.items()))
+    return table
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from labelwise.core.catalogue import Catalogue
+from labelwise.engine.processors import available, streams
 from labelwise.server.app import create_app
 from labelwise.settings import Settings
 
@@ -125,7 +126,9 @@ class Within:
 @contextmanager
 def within(catalogue: Catalogue | None = None, **settings) -> Iterator[Within]:
     """The application with *catalogue*, or the embedded model, in a thread of this process."""
-    app = create_app(catalogue or Catalogue.load(), Settings(**settings))
+    if catalogue is None:
+        catalogue = Catalogue.load(streams=streams(available(), copies=2))
+    app = create_app(catalogue, Settings(**settings))
     config = uvicorn.Config(app, port=0, log_config=None, access_log=False, ws="none")
     server = _Quiet(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()))

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from labelwise.core import batcher as module
 from labelwise.core.batcher import Batcher, _outcomes
 from labelwise.core.model import BATCH_IDS, Model
+from labelwise.core.queue import SHARE_IDS
+from labelwise.engine.processors import Streams
 from labelwise.engine.text import Encoded
 from labelwise.errors import BadModel, EngineFailed, Overloaded, TooLarge
 from padded import config, write_model, write_tokenizer
@@ -42,7 +44,7 @@ class Ruler:
     def encode(self, texts):
         return [text(BATCH_IDS // 2) for _ in texts]
 
-    def run(self, texts):
+    def run(self, texts, **_):
         return np.array([[len(text)] for text in texts], np.float32)
 
 
@@ -58,9 +60,9 @@ def clock(monkeypatch):
     return clock
 
 
-def queue(*models, streams=1, texts=100_000, seconds=1e6, pace=0.001):
+def queue(*models, streams=1, threads=1, texts=100_000, seconds=1e6, pace=0.001):
     """A queue for *models*, each of which takes *pace* seconds for an id."""
-    batcher = Batcher(streams, most_texts=texts, most_seconds=seconds)
+    batcher = Batcher(Streams(streams, threads), most_texts=texts, most_seconds=seconds)
     for model in models:
         batcher.add(model)
         batcher._queue.lines[model].pace = pace
@@ -85,7 +87,7 @@ def take(batcher):
 
 async def finish(batcher, batch):
     """Run *batch* as an engine thread does, and let everybody see that it has ended."""
-    batcher._end(batch, _outcomes(batch.model, batch.texts))
+    batcher._end(batch, _outcomes(batch, batch.texts))
     for _ in range(4):
         await asyncio.sleep(0)
 
@@ -249,9 +251,62 @@ def test_a_stream_that_is_free_alone_takes_a_whole_batch():
         batcher = queue(model := Ruler(), streams=4)
         await ask(batcher, model, *[FULL] * 60)
         assert [take(batcher).ids for _ in range(4)] == [BATCH_IDS] * 4
-        await ask(batcher, model, *[10] * 10)
         batcher._running.pop()
-        assert take(batcher).ids > 100
+        assert take(batcher).ids == BATCH_IDS
+
+    asyncio.run(main())
+
+
+def test_the_last_free_stream_leaves_the_others_half_of_what_waits():
+    async def main():
+        batcher = queue(model := Ruler(), streams=2)
+        await ask(batcher, model, *[10] * 120)
+        assert [take(batcher).ids for _ in range(2)] == [510, 340]
+        batcher._running.clear()
+        await ask(batcher, model, *[10] * 3)
+        assert take(batcher).ids == 190
+        assert [take(batcher).ids, take(batcher).ids] == [120, 70]  # a small batch is not halved
+
+    asyncio.run(main())
+
+
+def test_little_work_runs_alone_on_all_threads_and_nothing_beside_it():
+    async def main():
+        batcher = queue(model := Ruler(), streams=2, threads=2)
+        await ask(batcher, model, 16)
+        lone = take(batcher)
+        assert lone.alone
+        await ask(batcher, model, *[10] * 20)
+        assert take(batcher) is None
+        batcher._running.clear()
+        assert [take(batcher).alone, take(batcher)] == [True, None]
+
+    asyncio.run(main())
+
+
+def test_much_work_runs_side_by_side_on_a_thread_each():
+    async def main():
+        batcher = queue(model := Ruler(), streams=2, threads=2)
+        await ask(batcher, model, *[16] * (2 * SHARE_IDS // 16))
+        assert [take(batcher).alone, take(batcher).alone] == [False, False]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("streams", "threads"), [(1, 2), (2, 1)])
+def test_with_one_copy_of_the_weights_no_batch_keeps_others_out(streams, threads):
+    async def main():
+        batcher = queue(model := Ruler(), streams=streams, threads=threads)
+        await ask(batcher, model, 16)
+        assert not take(batcher).alone
+
+    asyncio.run(main())
+
+
+def test_a_batch_on_all_threads_does_not_make_the_streams_look_quick(clock):
+    async def main():
+        batcher = queue(model := Ruler(), streams=2, threads=2, pace=0.001)
+        assert await measured(batcher, model, clock, [100], 0.05) == pytest.approx(0.001)
 
     asyncio.run(main())
 
@@ -262,15 +317,15 @@ def test_one_large_request_wakes_every_stream():
         batcher = queue(model, streams=4)
         meeting = threading.Barrier(4)
 
-        def run(texts):
+        def run(texts, **_):
             meeting.wait(30)  # nobody passes before four batches run at once
             return Ruler().run(texts)
 
         model.run = run
         async with working(batcher):
             await until(lambda: len(batcher._changed._waiters) == 4)
-            logits = await (await ask(batcher, model, *[FULL] * 16))
-        assert logits.ravel().tolist() == [FULL] * 16
+            logits = await (await ask(batcher, model, *[10] * 40))
+        assert logits.ravel().tolist() == [10] * 40
 
     asyncio.run(main())
 
@@ -439,9 +494,9 @@ async def measured(batcher, model, clock, lengths, seconds):
 
 
 def test_adding_a_model_measures_its_pace(clock):
-    model, batcher = Ruler(), Batcher(1, most_texts=1, most_seconds=1)
+    model, batcher = Ruler(), Batcher(Streams(1, 1), most_texts=1, most_seconds=1)
 
-    def run(texts):
+    def run(texts, **_):
         clock.now += 0.512
         return Ruler().run(texts)
 
@@ -548,7 +603,7 @@ def test_texts_that_nobody_waits_for_are_not_kept_behind_a_batch_that_runs():
 class Story(Ruler):
     """A model that fails on every batch with a text of 13 ids."""
 
-    def run(self, texts):
+    def run(self, texts, **_):
         if 13 in map(len, texts):
             raise ValueError(SECRET)
         return super().run(texts)
@@ -651,7 +706,7 @@ def poisoned(model, monkeypatch, raises):
     """Have *model* fail where a text begins with `POISON`; what it ran is counted."""
     real, runs = model.run, []
 
-    def run(texts):
+    def run(texts, **_):
         runs.append(len(texts))
         if any(text.ids[0] == POISON for text in texts):
             raise raises
@@ -706,7 +761,7 @@ def test_finding_the_text_that_fails_takes_a_logarithm_of_runs(small, monkeypatc
 def test_values_that_are_not_numbers_fail_their_request_alone(small, monkeypatch):
     real = small.runner.run
 
-    def run(packed):
+    def run(packed, **_):
         logits = real(packed)
         logits[packed.ids[packed.starts[:-1]] == POISON] = np.nan
         return logits
@@ -767,7 +822,7 @@ class Engine(Ruler):
         self.running = threading.Event()
         self.runs = 0
 
-    def run(self, texts):
+    def run(self, texts, **_):
         self.runs += 1
         self.running.set()
         assert self.may_run.wait(30)

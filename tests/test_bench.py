@@ -272,7 +272,11 @@ def run(program, folder, *arguments):
             [],
             {"operations_per_second", "ids_per_second_by_lengths", "ids_per_second_by_batch"},
         ),
-        ("footprint", ["--no-install"], {"answer_seconds", "distilbert-base", "embedded"}),
+        (
+            "footprint",
+            ["--no-install"],
+            {"answer_seconds", "distilbert-base", "embedded, two copies"},
+        ),
         ("threads", [], {"spinning", "cpu_seconds", "streams"}),
         ("int8", [], {"ids", "texts", "times_faster", "seconds"}),
         ("server", [], {"start_seconds", "lone", "crowd", "memory"}),

@@ -17,6 +17,7 @@ from labelwise.core.cache import Cache, Row, ids_key, text_key
 from labelwise.core.catalogue import Entry
 from labelwise.core.inference import Inference
 from labelwise.core.model import Model
+from labelwise.engine.processors import Streams
 from labelwise.engine.text import Encoded
 from labelwise.errors import BadInput, EngineFailed, Overloaded
 from padded import config, write_model, write_tokenizer
@@ -114,10 +115,10 @@ def model(folder):
     loaded.batches, loaded.gate, run = [], Event(), loaded.run
     loaded.gate.set()
 
-    def counted(texts):
+    def counted(texts, **how):
         loaded.batches.append(len(texts))
         assert loaded.gate.wait(30)
-        return run(texts)
+        return run(texts, **how)
 
     loaded.run = counted
     return loaded
@@ -126,7 +127,7 @@ def model(folder):
 @asynccontextmanager
 async def working(model, most_bytes=1_000_000):
     """An `Inference` of *model*, and its one entry."""
-    batcher = Batcher(1, most_texts=1000, most_seconds=1e6)
+    batcher = Batcher(Streams(1, 1), most_texts=1000, most_seconds=1e6)
     batcher.add(model)
     model.batches.clear()
     inference = Inference(batcher, Cache(most_bytes) if most_bytes else None)
@@ -259,11 +260,11 @@ def test_a_failure_is_not_remembered_and_is_not_for_those_who_asked_for_other_te
         async with working(model) as (inference, entry):
             run, failing = model.run, [True]
 
-            def poisoned(texts):
+            def poisoned(texts, **how):
                 if failing and any(len(text) == 4 for text in texts):
                     model.gate.wait(30)
                     raise ValueError("w7 w8")
-                return run(texts)
+                return run(texts, **how)
 
             model.run = poisoned
             model.gate.clear()

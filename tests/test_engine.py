@@ -134,6 +134,12 @@ def runners(small):
     return [load(small[2], streams) for streams in (Streams(1, 1), Streams(1, 2), Streams(2, 1))]
 
 
+def test_a_text_has_the_same_logits_alone_and_beside_others(small):
+    runner = load(small[2], Streams(2, 2))
+    packed = pack(texts_of([5, 60, 17]))
+    assert np.abs(runner.run(packed, alone=True) - runner.run(packed)).max() < 2e-5
+
+
 def test_a_text_has_the_same_logits_on_any_stream(runners):
     texts = texts_of([1, 512, 30, 8, 77])
     expected = np.concatenate([runners[0].run(pack([text])) for text in texts])

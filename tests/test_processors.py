@@ -63,6 +63,10 @@ def test_few_processors_share_a_batch_and_many_have_one_each():
     assert [streams(n) for n in (5, 64)] == [Streams(5, 1), Streams(64, 1)]
 
 
-def test_streams_do_not_share_threads():
-    with pytest.raises(ValueError, match="one thread each"):
-        Streams(2, 2)
+def test_two_copies_of_the_weights_let_a_batch_run_either_way():
+    assert [streams(n, copies=2) for n in (1, 2, 64)] == [
+        Streams(1, 1),
+        Streams(2, 2),
+        Streams(64, 64),
+    ]
+    assert [streams(n, copies=2).both for n in (1, 2)] == [False, True]

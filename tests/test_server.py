@@ -643,8 +643,8 @@ def test_no_error_and_no_log_repeats_a_text(tmp_path):
 
 
 def test_an_engine_that_fails_repeats_no_text(caplog):
-    def fail(_):
-        raise ValueError(MARK)
+    def fail(_, **how):
+        raise ValueError(MARK, how)
 
     with within() as live:
         model = live.server.catalogue.first.model

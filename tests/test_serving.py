@@ -19,7 +19,9 @@ import pytest
 
 from labelwise.core import batcher as batcher_module
 from labelwise.core.catalogue import Catalogue, Entry
+from labelwise.core.locate import locate
 from labelwise.core.model import Model
+from labelwise.engine.processors import available, streams
 from labelwise.server import caller
 from padded import config, padded_logits, random_weights, write_model, write_tokenizer
 from serving import ask, command, until, within
@@ -39,8 +41,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def model(folder):
-    """It, loaded."""
-    return Model.load(folder)
+    """It, loaded as a server does."""
+    return Model(locate(folder), streams(available(), copies=2))
 
 
 def serving(model, **settings):
@@ -58,10 +60,10 @@ class Engine:
         self._run = model.run
         model.run = self.run
 
-    def run(self, texts):
+    def run(self, texts, **how):
         self.runs.append(len(texts))
         assert self._open.wait(60)
-        return self._run(texts)
+        return self._run(texts, **how)
 
     @contextmanager
     def closed(self, server):
@@ -417,10 +419,10 @@ def failing(model, reason):
     """Have *model* raise *reason* where the word w299 is in a batch."""
     run = model.run
 
-    def fail(texts):
+    def fail(texts, **how):
         if any(299 in text.ids for text in texts):
             raise reason
-        return run(texts)
+        return run(texts, **how)
 
     model.run = fail
 

@@ -61,6 +61,11 @@ class Settings:
         click.BOOL,
         absent="no",
     )
+    copies: int = _option(
+        2,
+        "Copies of each model's weights in memory; with 1, a little slower.",
+        click.IntRange(1, 2),
+    )
     host: str = _option("127.0.0.1", "Address to listen on.")
     port: int = _option(8000, "Port to listen on; 0 takes a free one.", click.IntRange(0, 65_535))
     auth: Literal["open", "required"] | None = _option(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from labelwise.core.model import Model
+    from labelwise.engine.processors import Streams
     from labelwise.engine.text import Encoded
 
 _log = logging.getLogger(__name__)
@@ -40,13 +41,14 @@ class Batcher:
     There is no timer: a free stream takes what waits, as many texts as make a good batch.
     """
 
-    def __init__(self, streams: int, *, most_texts: int, most_seconds: float) -> None:
-        """*most_texts* may wait, and work for *most_seconds* of all streams."""
-        self._streams = streams
+    def __init__(self, streams: Streams, *, most_texts: int, most_seconds: float) -> None:
+        """*most_texts* may wait, and work for *most_seconds* of all *streams*."""
+        self._streams = streams.count
+        self._may_be_alone = streams.both
         self._most_texts = most_texts
         self._most_seconds = most_seconds
         self._changed = Condition()  # its lock guards all that follows
-        self._queue = Queue()
+        self._queue = Queue(streams.count)
         self._running: set[Batch] = set()
         self._threads: list[Thread] = []
         self._closing = False
@@ -57,6 +59,8 @@ class Batcher:
     def add(self, model: Model) -> None:
         """Make *model* ready: run it once to wake it up, and once more to see how fast it is."""
         texts = model.encode(["warm " * (BATCH_IDS // 2)])
+        if self._may_be_alone:
+            model.run(texts, alone=True)
         model.run(texts)
         started = monotonic()
         model.run(texts)
@@ -164,7 +168,11 @@ class Batcher:
             return batch
 
     def _next_batch(self) -> Batch | None:
-        batch = self._queue.take(self._streams - len(self._running))
+        if any(batch.alone for batch in self._running):
+            return None
+        idle = self._streams - len(self._running)
+        may_be_alone = self._may_be_alone and not self._running
+        batch = self._queue.take(idle, may_be_alone=may_be_alone)
         if batch is not None:
             batch.started = monotonic()
         return batch
@@ -181,7 +189,7 @@ class Batcher:
         batch = None
         try:
             while (batch := self._take()) is not None:
-                self._end(batch, _outcomes(batch.model, batch.texts))
+                self._end(batch, _outcomes(batch, batch.texts))
                 batch = None
         except BaseException as reason:  # noqa: BLE001 - whatever it is, texts must go on
             _log.critical("an engine thread ended (%s); starting another", type(reason).__name__)
@@ -195,21 +203,22 @@ class Batcher:
         seconds = monotonic() - batch.started
         with self._changed:
             self._running.discard(batch)
-            self._queue.lines[batch.model].learn(batch.ids, seconds)
+            streams = self._streams if batch.alone else 1
+            self._queue.lines[batch.model].learn(batch.ids, seconds * streams)
         loop = batch.places[0][0].answer.get_loop()
         with suppress(RuntimeError):  # it is closed: nobody waits
             loop.call_soon_threadsafe(_hand_out, batch, outcomes)
 
 
-def _outcomes(model: Model, texts: list[Encoded]) -> list[Outcome]:
-    """The outcome of each of *texts*: where the batch fails, of its halves, down to one text."""
+def _outcomes(batch: Batch, texts: list[Encoded]) -> list[Outcome]:
+    """The outcome of each of *texts*: where they fail together, of each half, down to one text."""
     try:
-        return list(model.run(texts))
+        return list(batch.model.run(texts, alone=batch.alone))
     except Exception as reason:  # noqa: BLE001 - one text must not fail the others
         if len(texts) == 1:
             return [_failure(reason, len(texts[0]))]
     half = len(texts) // 2
-    return _outcomes(model, texts[:half]) + _outcomes(model, texts[half:])
+    return _outcomes(batch, texts[:half]) + _outcomes(batch, texts[half:])
 
 
 def _failure(reason: Exception, ids: int) -> LabelwiseError:

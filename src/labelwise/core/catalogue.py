@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from labelwise.core.model import Dtype
+    from labelwise.engine.processors import Streams
 
 _ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", re.ASCII)
 
@@ -57,19 +58,21 @@ class Catalogue:
         cls,
         names: Iterable[str] = (),
         *,
+        streams: Streams | None = None,
         dtype: Dtype = "float32",
         force: bool = False,
         progress: bool = False,
     ) -> Catalogue:
         """The models *names*, each as `Classifier` takes it or ``ID=`` before it; or the embedded.
 
-        *force* takes models in int8 of which nobody knows how well they agree with fp32.
+        All are to run in the same *streams*. *force* takes models in int8 of which nobody knows how
+        well they agree with fp32.
 
         Raises:
             BadInput: An id cannot be used, is used twice, or its model may not be had in *dtype*.
             BadModel: One cannot be found, read or run; the message says why.
         """
-        load = partial(_load, dtype=dtype, force=force, progress=progress)
+        load = partial(_load, streams=streams, dtype=dtype, force=force, progress=progress)
         return cls([load(name) for name in names or [EMBEDDED]])
 
     def __iter__(self) -> Iterator[Entry]:
@@ -97,7 +100,9 @@ class Catalogue:
         raise ModelNotFound(f"Model {name:.200} does not exist")
 
 
-def _load(name: str, *, dtype: Dtype, force: bool, progress: bool) -> Entry:
+def _load(
+    name: str, *, streams: Streams | None, dtype: Dtype, force: bool, progress: bool
+) -> Entry:
     """The model that the user calls *name*, loaded."""
     given, equals, rest = name.partition("=")
     renamed = equals and not os.path.isdir(name)  # noqa: PTH112 - says no to whatever is no path
@@ -111,4 +116,5 @@ def _load(name: str, *, dtype: Dtype, force: bool, progress: bool) -> Entry:
         )
     if dtype == "int8" and not force:
         agreement.check(location, source)
-    return Entry(served_as, Model(replace(location, id=served_as), dtype=dtype), location.sha())
+    model = Model(replace(location, id=served_as), streams, dtype)
+    return Entry(served_as, model, location.sha())

@@ -105,16 +105,18 @@ class Model:
             return np.zeros((0, len(self.labels)), np.float32)
         streams = self.runner.streams.count
         batches = split([len(text) for text in texts], BATCH_IDS, streams)
-        run = map if min(streams, len(batches)) == 1 else self._pool.map
+        if len(batches) == 1:
+            return self.run(texts, alone=True)
+        run = map if streams == 1 else self._pool.map
         return np.concatenate(list(run(self.run, (texts[batch] for batch in batches))))
 
-    def run(self, texts: Sequence[Encoded]) -> np.ndarray:
-        """The logits of *texts*, at least one, as one batch on one stream.
+    def run(self, texts: Sequence[Encoded], *, alone: bool = False) -> np.ndarray:
+        """The logits of *texts*, at least one, as one batch, beside others or *alone*.
 
         Raises:
             BadModel: A logit is not a number.
         """
-        logits = self.runner.run(pack(texts))
+        logits = self.runner.run(pack(texts), alone=alone)
         if not np.isfinite(logits).all():
             raise BadModel(
                 f"{self.location.id} gives values that are not numbers; its weights are damaged"

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from labelwise.engine.text import Encoded
 
 TURNS = 4  # of so many batches, one begins with the oldest request
+# From so many ids for each stream on, one-thread batches side by side are quicker than all threads
+# on one batch: see LOG.md.
+SHARE_IDS = 128
 _SHARE_OF_NEW = 0.2  # of each measurement, in the moving average of a model's pace
 _NO_ROW = np.zeros(0, np.float32)
 
@@ -74,6 +77,7 @@ class Batch:
     texts: list[Encoded] = field(default_factory=list)
     places: list[tuple[Job, int]] = field(default_factory=list)
     ids: int = 0
+    alone: bool = False  # on all threads, with no other beside it
     started: float = 0.0  # on the monotonic clock
 
     def take(self, job: Job) -> None:
@@ -131,9 +135,10 @@ class Line:
 
 
 class Queue:
-    """What waits for each model, and whose turn it is."""
+    """What waits for each model and so many *streams*, and whose turn it is."""
 
-    def __init__(self) -> None:
+    def __init__(self, streams: int) -> None:
+        self._streams = streams
         self.lines: dict[Model, Line] = {}
         self.texts = 0  # that wait
         self._arrivals = count()
@@ -181,17 +186,19 @@ class Queue:
                     larger += work
         return smaller + min(larger, smaller / (TURNS - 1))
 
-    def take(self, idle: int) -> Batch | None:
+    def take(self, idle: int, *, may_be_alone: bool = False) -> Batch | None:
         """The next batch, for one of so many *idle* streams; None where nothing waits.
 
-        It has ``BATCH_IDS`` ids at most, or one text; less where others are idle as well.
+        It has ``BATCH_IDS`` ids at most, or one text; less where other streams can use what waits.
+        Where it *may be alone*, it is if there is no more work than all threads do best together.
         """
         found = self._next()
         if found is None:
             return None
         line, job = found
-        most = min(BATCH_IDS, math.ceil(line.ids / max(idle, 1)))
-        batch = Batch(job.model)
+        alone = may_be_alone and self.ids < min(BATCH_IDS, SHARE_IDS * self._streams)
+        batch = Batch(job.model, alone=alone)
+        most = line.ids if alone else self._share(line.ids, max(idle, 1))
         while not batch.texts or batch.ids + len(job.texts[job.taken]) <= most:
             batch.take(job)
             if not job.waiting_texts:
@@ -204,6 +211,17 @@ class Queue:
         self.texts -= len(batch.texts)
         self._batches += 1
         return batch
+
+    def _share(self, ids: int, idle: int) -> int:
+        """How many of the *ids* that wait are for one of so many *idle* streams.
+
+        The last one leaves half of a lot: the next to be free would begin with whatever text comes
+        first, all alone.
+        """
+        now = math.ceil(ids / idle)
+        if idle == 1 < self._streams:
+            now = max(math.ceil(ids / 2), min(ids, SHARE_IDS))
+        return min(BATCH_IDS, now)
 
     def _next(self) -> tuple[Line, Job] | None:
         """The job that the next batch begins with, and its line."""

@@ -6,28 +6,36 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-# Up to so many processors, all work on one batch. Measured with 2, computed for 3 and 4.
+# Up to so many processors, all work on one batch where there is one copy of the weights. Measured
+# with 2, computed for 3 and 4.
 _MOST_THREADS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """How batches meet processors: *count* batches at once, each on *threads* threads.
+    """How batches meet processors: one on *threads* threads, or *count* at once on one thread each.
 
-    Several streams have one thread each: the runtime's threads are one pool for all of a session,
-    and streams that share it wait for each other.
+    There is nothing between: the runtime's threads are one pool for all of a session, and streams
+    that share it wait for each other. Where both numbers are above 1 there are two sessions, each
+    with weights of its own.
     """
 
     count: int
     threads: int
 
-    def __post_init__(self) -> None:
-        if min(self.count, self.threads) != 1:
-            raise ValueError("several streams have one thread each")
+    @property
+    def both(self) -> bool:
+        """Whether a batch may run either way."""
+        return min(self.count, self.threads) > 1
 
 
-def streams(processors: int) -> Streams:
-    """The streams for so many *processors*: one batch on all of them, or from 5 on, one on each."""
+def streams(processors: int, copies: int = 1) -> Streams:
+    """The streams for so many *processors*, with so many *copies* of a model's weights.
+
+    One copy: up to 4 processors work on one batch, from 5 on each has its own. Two: both ways.
+    """
+    if copies > 1:
+        return Streams(processors, processors)
     return Streams(1, processors) if processors <= _MOST_THREADS else Streams(processors, 1)
 
 

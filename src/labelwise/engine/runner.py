@@ -1,4 +1,4 @@
-"""Packed texts to logits: one session of the runtime, one set of weights, batches side by side."""
+"""Packed texts to logits: sessions of the runtime over one model, batches side by side."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ import onnxruntime as ort
 from labelwise.engine.graph import Graph
 from labelwise.engine.layers import Layers, exact_product
 from labelwise.engine.packing import positions
+from labelwise.engine.processors import Streams
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from labelwise.engine.architectures import Architecture
     from labelwise.engine.checkpoint import Checkpoint
     from labelwise.engine.layers import Product
     from labelwise.engine.packing import Packed
-    from labelwise.engine.processors import Streams
 
 
 class Runner:
-    """Runs batches of one model. Its state is a session and how many of its streams are free.
+    """Runs batches of one model. Its state is one session or two, and how many streams are free.
 
     Safe to call from several threads: a call that finds no free stream waits for one.
     """
@@ -39,12 +41,21 @@ class Runner:
         """*product* is how the states of all ids are multiplied."""
         self.streams = streams
         self._architecture = architecture
-        self._session = _session(architecture, checkpoint, streams.threads, product)
-        self._free = BoundedSemaphore(streams.count)
+        graph = Graph()
+        message = graph.message(architecture.build(Layers(graph, checkpoint, product)))
+        names = list(graph.weights)
+        arrays = [ort.OrtValue.ortvalue_from_numpy(graph.weights.pop(name)) for name in names]
+        weights = dict(zip(names, arrays, strict=True))
+        self._beside = self._alone = _Session(message, weights, streams)
+        if streams.both:
+            self._alone = _Session(message, weights, Streams(1, streams.threads))
         _give_back_memory()
 
-    def run(self, packed: Packed) -> np.ndarray:
-        """The logits of each text, ``(texts, labels)`` float32, whatever else is in the batch."""
+    def run(self, packed: Packed, *, alone: bool = False) -> np.ndarray:
+        """The logits of each text, ``(texts, labels)`` float32, whatever else is in the batch.
+
+        A batch that runs *alone* is to have all threads, where the streams allow both.
+        """
         starts = packed.starts.reshape(-1, 1)
         feed = {
             "ids": packed.ids,
@@ -54,30 +65,34 @@ class Runner:
             "ends": starts[1:],
             "texts": np.array(len(packed)),
         }
+        return (self._alone if alone else self._beside).run(feed)
+
+
+class _Session:
+    """A session of the runtime, which runs so many batches at once and no more."""
+
+    def __init__(
+        self, message: bytes, weights: Mapping[str, ort.OrtValue], streams: Streams
+    ) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1 if streams.count > 1 else streams.threads
+        # The graph is as it should run. Higher levels would join sums and norms, biases and GELUs
+        # into operators that are slower than their parts: see LOG.md.
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.log_severity_level = 3  # errors; they are raised as well
+        # Threads wait actively for each other while a batch runs, and stop when it ends.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        # Every batch has lengths of its own: a plan kept for each would never be used again.
+        options.enable_mem_pattern = False
+        options.add_external_initializers(list(weights), list(weights.values()))
+        self._session = ort.InferenceSession(message, options, providers=["CPUExecutionProvider"])
+        self._free = BoundedSemaphore(streams.count)
+
+    def run(self, feed: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The logits, ``(texts, labels)`` float32."""
         with self._free:
             logits: np.ndarray = self._session.run(["logits"], feed)[0]
         return logits
-
-
-def _session(
-    architecture: Architecture, checkpoint: Checkpoint, threads: int, product: Product
-) -> ort.InferenceSession:
-    """The architecture's graph over the checkpoint's weights, ready to run."""
-    graph = Graph()
-    message = graph.message(architecture.build(Layers(graph, checkpoint, product)))
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    # The graph is as it should run. Higher levels would join sums and norms, biases and GELUs into
-    # operators that are slower than their parts: see LOG.md.
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.log_severity_level = 3  # errors; they are raised as well
-    # Threads wait actively for each other while a batch runs, and stop when it ends.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    # Every batch has lengths of its own: a plan kept for each would never be used again.
-    options.enable_mem_pattern = False
-    arrays = [ort.OrtValue.ortvalue_from_numpy(array) for array in graph.weights.values()]
-    options.add_external_initializers(list(graph.weights), arrays)
-    return ort.InferenceSession(message, options, providers=["CPUExecutionProvider"])
 
 
 def _give_back_memory() -> None:

@@ -17,7 +17,6 @@ from labelwise.core.batcher import Batcher
 from labelwise.core.cache import Cache
 from labelwise.core.inference import Inference
 from labelwise.core.scores import answers
-from labelwise.engine import processors
 from labelwise.errors import BadInput
 from labelwise.server import hub, tei
 from labelwise.server.access import Access
@@ -49,7 +48,7 @@ class Server:
         self.bodies = Bodies(settings.max_body_bytes)
         self.ending = False
         self.batcher = Batcher(
-            processors.streams(processors.available()).count,
+            catalogue.first.model.runner.streams,
             most_texts=settings.max_waiting_texts,
             most_seconds=settings.max_waiting_seconds,
         )

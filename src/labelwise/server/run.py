@@ -13,6 +13,7 @@ import click
 import uvicorn
 
 from labelwise.core.catalogue import Catalogue
+from labelwise.engine import processors
 from labelwise.errors import BadInput
 from labelwise.server.app import create_app
 
@@ -45,7 +46,11 @@ def serve(settings: Settings) -> None:
     with _taken(settings.host, settings.port) as address:
         shows = sys.stderr is not None and sys.stderr.isatty()
         catalogue = Catalogue.load(
-            settings.models, dtype=settings.dtype, force=settings.force, progress=shows
+            settings.models,
+            streams=processors.streams(processors.available(), settings.copies),
+            dtype=settings.dtype,
+            force=settings.force,
+            progress=shows,
         )
         app = create_app(catalogue, settings)
         sys.setswitchinterval(_SWITCH_SECONDS)
