@@ -81,6 +81,7 @@ GIVEN = {  # a setting: its flags, its variable, its line in the file, its value
     "models": (["a/b@main", "c"], "a/b@main c", '["a/b@main", "c"]', ("a/b@main", "c")),
     "dtype": (["--dtype", "int8"], "int8", '"int8"', "int8"),
     "force": (["--force"], "1", "true", True),
+    "copies": (["--copies", "1"], "1", "1", 1),
     "host": (["--host", "::"], "::", '"::"', "::"),
     "port": (["--port", "0"], "0", "0", 0),
     "auth": (["--auth", "open"], "open", '"open"', "open"),
@@ -181,7 +182,7 @@ def test_a_file_without_end_is_not_read():
         ("max-texts = 1", "unknown key 'max-texts'; did you mean max_texts?"),
         (
             "[zzz]\nport = 1",
-            "unknown key 'zzz'; there are models, dtype, force, host, port, auth, access_",
+            "unknown key 'zzz'; there are models, dtype, force, copies, host, port, auth, access_",
         ),
         ('config = "x"', "unknown key 'config'; there are "),
         ('"\\u001b[31m" = 1', "unknown key '\\x1b[31m'; there are "),
