@@ -8,6 +8,7 @@ texts that come again are the point. Needs LABELWISE_SHARED, for the texts.
 from __future__ import annotations
 
 import json
+import math
 import signal
 import sys
 from contextlib import ExitStack
@@ -200,7 +201,9 @@ def highest_rate(name: str, at: Path, each: Case, options: Namespace) -> dict[st
         least, most = 0.0, 1.2 * len(each.texts) / median(server.turn(each)())
         for _ in range(HALVINGS):
             rate = (least + most) / 2
-            p99 = quantiles(server.arrivals(each, rate, ARRIVAL_SECONDS), n=100)[-1]
+            answers = server.arrivals(each, rate, ARRIVAL_SECONDS)
+            waits = [one.seconds if one.status == 200 else math.inf for one in answers]
+            p99 = quantiles(waits, n=100)[-1]
             say(f"{name}: {rate:.1f} arrivals a second, p99 {p99 * 1e3:.0f} ms")
             least, most = (rate, most) if p99 <= P99_SECONDS else (least, rate)
     return {"arrivals a second": round(least, 2), "not any more": round(most, 2)}

@@ -1,5 +1,5 @@
 """The server: seconds to its first answer, what HTTP adds to a lone text, how busy 32 callers keep
-the engine, and whether its memory stays as it is.
+the engine, and how quickly it answers something else meanwhile.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ import sys
 import time
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Self
 
+import models
+from labelwise.core.locate import locate
 from labelwise.core.model import Model
 from labelwise.server.run import serve
 from labelwise.settings import Settings
@@ -31,33 +34,46 @@ HOST = "127.0.0.1"
 SENTENCE = "the film is a delight from the first scene to the last, and it knows it"
 WORDS = SENTENCE.replace(",", "").split()
 CALLERS = 32
-START_SECONDS, ADDED_MS, BUSY, GROWTH = 3, 1.5, 0.8, 0.03
+HEALTH = f"GET /health HTTP/1.1\r\nhost: {HOST}\r\n\r\n".encode()
+START_SECONDS, ADDED_MS, HEALTH_MS = 3, 1.5, 50
+BUSY = {"embedded model": 0.8, "DistilBERT": 0.85}
 
 
 def main() -> None:
     """Measure, print, and hold the figures against the claims."""
     options = read(parser(__doc__, rounds=5, quick=2))
-    lone, crowd, long = (50, 500, 2000) if options.quick else (400, 4_000, 20_000)
+    lone, crowd = (50, 500) if options.quick else (400, 4_000)
     starts = [start() for _ in range(options.rounds)]
     say(f"first answers: {', '.join(f'{seconds:.2f} s' for seconds in starts)}")
-    with Watched() as server:
-        server.load([SENTENCE] * 200, callers=4)
-        rounds = [server.lone(lone) for _ in range(options.rounds)]
-        added = median(one["added_ms"] for one in rounds)
-        busy = [server.crowd(crowd) for _ in range(options.rounds)]
-        memory = server.long_run(long)
+    folders = {
+        "embedded model": locate().folder,
+        "DistilBERT": models.folder(models.DISTILBERT, options.folder),
+    }
+    rounds, crowds = [], {}
+    for name, at in folders.items():
+        with Watched(at) as server:
+            server.load([SENTENCE] * 200, callers=4)
+            if name == "embedded model":
+                rounds = [server.lone(lone) for _ in range(options.rounds)]
+            texts = crowd if name == "embedded model" else crowd // 4
+            crowds[name] = [server.crowd(texts) for _ in range(options.rounds)]
+    added = median(one["added_ms"] for one in rounds)
+    health = max(median(one["health_ms"] for one in busy) for busy in crowds.values())
     figures = [
         Figure("seconds from start to first answer", "time", median(starts), START_SECONDS),
         Figure("milliseconds that HTTP adds to one text", "time", added, ADDED_MS),
-        Figure(
-            "share of time that the engine is busy",
-            "ratio",
-            median(one["busy"] for one in busy),
-            BUSY,
+        *(
+            Figure(
+                f"share of time that the engine is busy, {name}",
+                "ratio",
+                median(one["busy"] for one in busy),
+                BUSY[name],
+            )
+            for name, busy in crowds.items()
         ),
-        Figure("growth of memory", "bound", memory["growth"], GROWTH),
+        Figure("milliseconds to /health meanwhile, 99 in 100", "time", health, HEALTH_MS),
     ]
-    details = {"start_seconds": starts, "lone": rounds, "crowd": busy, "memory": memory}
+    details = {"start_seconds": starts, "lone": rounds, "crowd": crowds}
     finish("server", options, figures, details, used=["starlette", "uvicorn", "uvloop", "msgspec"])
 
 
@@ -77,7 +93,7 @@ def start() -> float:
             except ConnectionRefusedError:
                 time.sleep(0.01)
         with connection:
-            answer = exchange(connection, SENTENCE)
+            answer = exchange(connection, request(SENTENCE))
         seconds = time.perf_counter() - began
         assert b"POSITIVE" in answer
     finally:
@@ -89,11 +105,16 @@ def start() -> float:
 class Watched:
     """A server in a process of its own that notes how long the engine takes for each batch."""
 
+    def __init__(self, at: Path) -> None:
+        self._at = at
+
     def __enter__(self) -> Self:
         self._port = free_port()
         context = get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_watched, args=(theirs, self._port), daemon=True)
+        self._process = context.Process(
+            target=_watched, args=(theirs, self._port, self._at), daemon=True
+        )
         self._process.start()
         while True:
             try:
@@ -108,16 +129,10 @@ class Watched:
         self._process.join(20)
 
     def engine_seconds(self) -> list[float]:
-        """How long each batch took since the last call."""
+        """For how long each batch since the last call had all processors, or as much of them."""
         self._pipe.send("seconds")
         seconds: list[float] = self._pipe.recv()
         return seconds
-
-    def memory(self) -> int:
-        """Bytes of resident memory."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="utf-8")
-        found: Any = re.search(r"^VmRSS:\s*(\d+) kB", status, re.MULTILINE)
-        return int(found[1]) * 1024
 
     def lone(self, count: int) -> dict[str, float]:
         """One caller, one text at a time: milliseconds in the engine, and what HTTP adds."""
@@ -128,7 +143,7 @@ class Watched:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for _ in range(count):
                 began = time.perf_counter()
-                exchange(connection, SENTENCE)
+                exchange(connection, request(SENTENCE))
                 whole.append(time.perf_counter() - began)
         engine = self.engine_seconds()
         added = median(all_of_it - ours for all_of_it, ours in zip(whole, engine, strict=True))
@@ -137,47 +152,66 @@ class Watched:
         return found
 
     def crowd(self, count: int) -> dict[str, float]:
-        """Many callers at once: the share of the time for which the engine runs a batch."""
+        """Many callers at once: how busy the engine is, and how long another answer takes."""
         self.engine_seconds()
         texts = sentences(count, most=40)
-        seconds = self.load(texts, CALLERS)
+        with Pulse(self._port) as pulse:
+            seconds = self.load(texts, CALLERS)
         batches = self.engine_seconds()
-        found = {"busy": sum(batches) / seconds, "texts_a_second": count / seconds}
+        found = {
+            "busy": sum(batches) / seconds,
+            "texts_a_second": count / seconds,
+            "health_ms": quantiles(pulse.taken, n=100)[98] * 1e3,
+        }
         say(
             f"{CALLERS} callers: engine busy {found['busy']:.0%}, {count / seconds:.0f} texts/s, "
-            f"{count / len(batches):.1f} texts a batch"
+            f"{count / len(batches):.1f} texts a batch, /health {found['health_ms']:.1f} ms"
         )
         return found
-
-    def long_run(self, count: int) -> dict[str, float]:
-        """How much memory grows while *count* texts of random lengths are classified."""
-        seen = []
-        for number in range(5):  # the first is the warm-up
-            texts = sentences(count // 4, most=300)
-            self.load(texts, callers=8)
-            self.engine_seconds()
-            seen.append(self.memory() / 1e6)
-            say(f"memory after {(number + 1) * len(texts)} texts: {seen[-1]:.1f} MB")
-        return {"megabytes": seen, "growth": max(seen[1:]) / seen[0] - 1}
 
     def load(self, texts: list[str], callers: int) -> float:
         """Seconds for *texts*, one a request, from so many callers at once."""
         return asyncio.run(_load(self._port, texts, callers))
 
 
-def _watched(pipe: Connection, port: int) -> None:
-    """Serve, and tell through *pipe* how long the batches took."""
-    import threading  # noqa: PLC0415 - only here
+class Pulse:
+    """Asks for ``/health`` all the while, a hundred times a second; `taken` has the seconds."""
 
+    def __init__(self, port: int) -> None:
+        self.taken: list[float] = []
+        self._port = port
+        self._over = Event()
+        self._thread = Thread(target=self._ask)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _ask(self) -> None:
+        with socket.create_connection((HOST, self._port)) as connection:
+            while not self._over.wait(0.01):
+                began = time.perf_counter()
+                assert b"ok" in exchange(connection, HEALTH)
+                self.taken.append(time.perf_counter() - began)
+
+
+def _watched(pipe: Connection, port: int, at: Path) -> None:
+    """Serve, and tell through *pipe* for how long the batches had all processors."""
     taken: list[float] = []
     run = Model.run
 
     def timed(model: Model, texts: Any, **how: Any) -> Any:
+        streams = model.runner.streams
+        part = 1 if how.get("alone") and streams.both else streams.count
         began = time.perf_counter()
         try:
             return run(model, texts, **how)
         finally:
-            taken.append(time.perf_counter() - began)
+            taken.append((time.perf_counter() - began) / part)
 
     def tell() -> None:
         while pipe.recv():
@@ -186,8 +220,8 @@ def _watched(pipe: Connection, port: int) -> None:
             pipe.send(told)
 
     Model.run = timed  # type: ignore[method-assign]
-    threading.Thread(target=tell, daemon=True).start()
-    serve(Settings(port=port, cache_bytes=0))
+    Thread(target=tell, daemon=True).start()
+    serve(Settings(models=(str(at),), port=port, cache_bytes=0))
 
 
 async def _load(port: int, texts: list[str], callers: int) -> float:
@@ -227,9 +261,9 @@ def request(text: str) -> bytes:
     return head.encode() + body
 
 
-def exchange(connection: socket.socket, text: str) -> bytes:
-    """The body of the answer to *text*."""
-    connection.sendall(request(text))
+def exchange(connection: socket.socket, asked: bytes) -> bytes:
+    """The body of the answer to *asked*."""
+    connection.sendall(asked)
     answer = b""
     while True:
         answer += connection.recv(65_536)

@@ -35,10 +35,15 @@ ROWS = [
     ("footprint", "seconds to a first answer", "first answer of the command", "s"),
     ("server", "seconds from start", "first answer of `labelwise serve`", "s"),
     ("server", "milliseconds that HTTP", "what HTTP adds to one text", "ms"),
-    ("server", "share of time", "engine busy with 32 callers", "%"),
-    ("server", "growth", "growth of memory over 20,000 requests", "%1"),
+    ("server", "share of time that the engine is busy, D", "engine busy with 32 callers", "%"),
+    ("server", "milliseconds to /health", "`/health` meanwhile, 99 in 100", "ms"),
+    ("steady", "answers under", "neither 200 nor 429 at 5 times the load it can bear", "n"),
+    ("steady", "growth", "growth of memory over 50,000 texts of 1 to 512 ids", "%1"),
+    ("steady", "known", "known texts a second", "n"),
+    ("steady", "three", "three in ten repeated, remembered against computed", "x"),
     ("footprint", "distilbert-base, megabytes", "DistilBERT in memory", "MB"),
     ("footprint", "embedded, megabytes", "the embedded model in memory", "MB"),
+    ("footprint", "embedded, two copies, megabytes", "the same in a server", "MB"),
 ]
 SHAPES = {
     "x": "{:.2f}",

@@ -279,7 +279,8 @@ def run(program, folder, *arguments):
         ),
         ("threads", [], {"spinning", "cpu_seconds", "streams"}),
         ("int8", [], {"ids", "texts", "times_faster", "seconds"}),
-        ("server", [], {"start_seconds", "lone", "crowd", "memory"}),
+        ("server", [], {"start_seconds", "lone", "crowd"}),
+        ("steady", [], {"overload", "memory", "known", "repeats"}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -291,7 +292,11 @@ def test_a_program_meets_its_claims_and_ends_with_its_document(program, argument
 @pytest.mark.parity
 @pytest.mark.parametrize(
     ("program", "keys"),
-    [("parity", {"logits", "scores", "lengths"}), ("engines", {"ids", "texts", "seconds"})],
+    [
+        ("parity", {"logits", "scores", "lengths"}),
+        ("engines", {"ids", "texts", "seconds"}),
+        ("compare", {"settings", "cases"}),
+    ],
 )
 def test_a_program_that_needs_torch_meets_its_claims_and_ends_with_its_document(
     program, keys, folder

@@ -594,3 +594,21 @@ def test_a_server_that_ends_leaves_no_thread_behind(model):
             "labelwise-encode",
         }
     until(lambda: not threads())
+
+
+def test_a_server_takes_as_many_connections_as_the_system_allows(folder, tmp_path):
+    """More than the usual limit of a process, which is far below what may wait."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))  # what the server starts with
+    try:
+        live = command(tmp_path, str(folder))
+        with live as server:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            with ExitStack() as stack:
+                callers = [stack.enter_context(Raw(server.url)) for _ in range(100)]
+                for caller in callers:
+                    caller.post(b'{"inputs": "w1"}')
+                assert [caller.status() for caller in callers] == [200] * 100
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -7,8 +7,10 @@ import json
 import random
 import re
 import time
+from contextlib import suppress
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.request import urlopen
 
 import uvloop
 
@@ -16,8 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 HOST = "127.0.0.1"
-MOST_CONNECTIONS = 512  # of the open loop; an arrival that finds none has waited for too long
-FAILED = float("inf")
+
+
+class Answer(NamedTuple):
+    """What became of a request."""
+
+    status: int  # 0 where there was no answer, or no connection free to ask for one
+    seconds: float  # from when it was due
 
 
 def request(path: str, body: Any) -> bytes:
@@ -28,6 +35,13 @@ def request(path: str, body: Any) -> bytes:
         f"content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
     )
     return head.encode() + content
+
+
+def get(port: int, path: str) -> bytes:
+    """The body of the answer to ``GET`` *path*."""
+    with urlopen(f"http://{HOST}:{port}{path}") as answer:
+        body: bytes = answer.read()
+    return body
 
 
 class Connection:
@@ -48,14 +62,19 @@ class Connection:
         Raises:
             RuntimeError: The answer is not 200.
         """
+        status, body = await self.answer(asked)
+        if status != 200:
+            raise RuntimeError(f"{status}: {body[:200]!r}")
+        return body
+
+    async def answer(self, asked: bytes) -> tuple[int, bytes]:
+        """The status and the body of the answer to *asked*."""
         self._writer.write(asked)
         head = await self._reader.readuntil(b"\r\n\r\n")
         length: Any = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
         body = await self._reader.readexactly(int(length[1]))
         self.remembered += b"x-compute-type: cache" in head
-        if not head.startswith(b"HTTP/1.1 200"):
-            raise RuntimeError(f"{head.splitlines()[0]!r}: {body[:200]!r}")
-        return body
+        return int(head[9:12]), body
 
     def close(self) -> None:
         """Hang up."""
@@ -100,38 +119,37 @@ def closed_loop(
     return taken
 
 
-def open_loop(port: int, requests: Sequence[bytes], rate: float, seconds: float) -> list[float]:
-    """Seconds from arrival to answer; so many arrive a second, at random, whatever goes on.
-
-    An arrival that is refused, or finds no connection, takes for ever.
-    """
+def open_loop(
+    port: int, requests: Sequence[bytes], rate: float, seconds: float, connections: int = 512
+) -> list[Answer]:
+    """What becomes of each of so many requests a second, that come at random, whatever goes on."""
     chance = random.Random(round(rate * 1000))  # noqa: S311 - the same arrivals for the same rate
     free: list[Connection] = []
-    taken, opened, wanted = [], 0, cycle(requests)
+    found, opened, wanted = [], 0, cycle(requests)
 
     async def call(asked: bytes, due: float) -> None:
         nonlocal opened
-        if not free and opened >= MOST_CONNECTIONS:
-            taken.append(FAILED)
+        if not free and opened >= connections:
+            found.append(Answer(0, 0.0))
             return
         opened += not free
-        connection = free.pop() if free else await Connection.to(port)
-        try:
-            await connection.ask(asked)
-        except (RuntimeError, OSError, asyncio.IncompleteReadError):
-            taken.append(FAILED)
-        else:
-            taken.append(time.perf_counter() - due)
-        free.append(connection)
+        status = 0
+        with suppress(OSError, asyncio.IncompleteReadError):
+            connection = free.pop() if free else await Connection.to(port)
+            status, _ = await connection.answer(asked)
+            free.append(connection)
+        opened -= not status
+        found.append(Answer(status, time.perf_counter() - due))
 
     async def arrivals() -> None:
         due = began = time.perf_counter()
         async with asyncio.TaskGroup() as calls:
             while (due := due + chance.expovariate(rate)) < began + seconds:
-                await asyncio.sleep(due - time.perf_counter())
+                if (early := due - time.perf_counter()) > 0:
+                    await asyncio.sleep(early)
                 calls.create_task(call(next(wanted), due))
         for connection in free:
             connection.close()
 
     uvloop.run(arrivals())
-    return taken
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from server import free_port
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from peers.load import Answer
     from peers.texts import Case
     from timing import Turn
 
@@ -120,10 +122,10 @@ class Server:
             requests = [asked(self._peer, text) for text in texts]
             warm = [asked(self._peer, f"{number} {caller}") for caller in range(case.callers)]
             repeated = len(texts) - len(set(texts)) if case.parts > 1 else 0
-            with self._awake():
-                closed_loop(self._port, warm, case.callers, remembered=len(warm))
+            with self.awake() as port:
+                closed_loop(port, warm, case.callers, remembered=len(warm))
                 began = time.perf_counter()
-                taken = closed_loop(self._port, requests, case.callers, repeated)
+                taken = closed_loop(port, requests, case.callers, repeated)
                 whole = time.perf_counter() - began
             return taken if case.callers == 1 else [whole]
 
@@ -131,21 +133,28 @@ class Server:
 
     def scores(self, case: Case, first: int) -> np.ndarray:
         """The scores of the *first* texts of the last part, ``(first, labels)``."""
-        with self._awake():
-            found = answers(self._port, [asked(self._peer, text) for text in case.part(-1)[:first]])
+        with self.awake() as port:
+            found = answers(port, [asked(self._peer, text) for text in case.part(-1)[:first]])
         return np.array([row(answer) for answer in found])
 
-    def arrivals(self, case: Case, rate: float, seconds: float) -> list[float]:
-        """Seconds that each took of the texts that arrive at this *rate*."""
+    def arrivals(self, case: Case, rate: float, seconds: float) -> list[Answer]:
+        """What becomes of the texts that arrive at this *rate*."""
         requests = [asked(self._peer, text) for text in case.texts]
-        with self._awake():
-            return open_loop(self._port, requests, rate, seconds)
+        with self.awake() as port:
+            return open_loop(port, requests, rate, seconds)
+
+    def memory(self) -> float:
+        """Megabytes of resident memory."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="utf-8")
+        found: Any = re.search(r"^VmRSS:\s*(\d+) kB", status, re.MULTILINE)
+        return int(found[1]) * 1024 / 1e6
 
     @contextmanager
-    def _awake(self) -> Iterator[None]:
+    def awake(self) -> Iterator[int]:
+        """Inside, the server runs, and listens on the port that this gives."""
         self._signal(signal.SIGCONT)
         try:
-            yield
+            yield self._port
         finally:
             self._signal(signal.SIGSTOP)
 

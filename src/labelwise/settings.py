@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv4Address
 from math import inf
 from pathlib import Path
@@ -131,6 +132,7 @@ class Settings:
         return token.decode()
 
 
+@lru_cache(256)  # the same few names come with every request
 def is_loopback(host: str) -> bool:
     """Whether *host*, a name or an address without port, is this machine alone; nothing is asked.
 

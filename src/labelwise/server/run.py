@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -54,12 +55,24 @@ def serve(settings: Settings) -> None:
         )
         app = create_app(catalogue, settings)
         sys.setswitchinterval(_SWITCH_SECONDS)
+        _allow_connections()
         url = _url(settings.host, address.getsockname()[1])
         greeting = _greeting(catalogue, url, open_to_all=open_to_all)
         try:
             _Server(app, settings.request_timeout, greeting).run(sockets=[address])
         except OSError as reason:  # another server was quicker: it listens on the same address
             raise _taken_by_another(settings.host, settings.port, reason) from None
+
+
+def _allow_connections() -> None:
+    """Have as many connections as the system lets this process have; the usual is 1,024."""
+    try:
+        import resource  # noqa: PLC0415 - not everywhere
+    except ImportError:
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _end(*_: object) -> None:
