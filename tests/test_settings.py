@@ -99,6 +99,8 @@ GIVEN = {  # a setting: its flags, its variable, its line in the file, its value
     "max_waiting_seconds": (["--max-waiting-seconds", "0.5"], "0.5", "0.5", 0.5),
     "cache_bytes": (["--cache-bytes", "0"], "0", "0", 0),
     "request_timeout": (["--request-timeout", "9"], "9", "9", 9.0),
+    "log_format": (["--log-format", "json"], "json", '"json"', "json"),
+    "log_requests": (["--log-requests"], "1", "true", True),
 }
 
 
