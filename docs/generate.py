@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labelwise import errors, options
-from labelwise.server import app
+from labelwise.server import app, metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,6 +48,8 @@ PARTS = {
     ("http-api.md", "routes"): routes,
     ("http-api.md", "statuses"): statuses,
     ("limits.md", "limits"): lambda: options.table("max_", "request_", "cache_"),
+    ("operations.md", "log"): lambda: options.table("log_"),
+    ("operations.md", "metrics"): metrics.table,
 }
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 EMBEDDED = "labelwise/minilm-l6-sst2"
+LABELWISE = (sys.executable, "-m", "labelwise")
 
 
 @dataclass
@@ -69,13 +70,16 @@ class Live:
 
 
 @contextmanager
-def command(folder: Path, *arguments: str, environment=None) -> Iterator[Live]:
-    """``labelwise serve`` with *arguments* on a free port; *folder* is where it works."""
+def command(folder: Path, *arguments: str, environment=None, start=LABELWISE) -> Iterator[Live]:
+    """``labelwise serve`` with *arguments* on a free port; *folder* is where it works.
+
+    *start* is what stands before ``serve``.
+    """
     log = folder / "serve.log"
     known = {k: v for k, v in os.environ.items() if not k.startswith("LABELWISE_")}
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "labelwise", "serve", "--port", "0", *arguments],
+            [*start, "serve", "--port", "0", *arguments],
             stderr=output,
             stdout=output,
             cwd=folder,
@@ -97,7 +101,7 @@ def command(folder: Path, *arguments: str, environment=None) -> Iterator[Live]:
 def _address(process, log) -> str:
     """The address in the greeting, as soon as it is there."""
     for _ in range(600):
-        found = re.search(r"serves at (http://\S+):\n", log.read_text())
+        found = re.search(r"serves at (http://[^\s\"]+\d)(:\n|\")", log.read_text())
         if found:
             return found[1]
         if process.poll() is not None:

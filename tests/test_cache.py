@@ -148,9 +148,9 @@ async def turns():
 def test_a_known_text_is_not_computed_again_and_has_the_same_logits(model):
     async def main():
         async with working(model) as (inference, entry):
-            [first], known = await inference.rows(entry, ["w7 w8"], 10)
+            [first], known, _ = await inference.rows(entry, ["w7 w8"], 10)
             assert not known
-            [again], known = await inference.rows(entry, ["w7 w8"], 10)
+            [again], known, _ = await inference.rows(entry, ["w7 w8"], 10)
             assert known
             assert again is first
             assert model.batches == [1]
@@ -165,7 +165,7 @@ def test_only_what_is_not_known_is_computed_and_each_once(model):
         async with working(model) as (inference, entry):
             await inference.rows(entry, ["w11", "w12"], 10)
             texts = ["w13", "w11", "w13", "w14", "w12"]
-            rows, known = await inference.rows(entry, texts, 10)
+            rows, known, _ = await inference.rows(entry, texts, 10)
             assert not known
             assert model.batches == [2, 2]
             expected = model.logits(model.encode(texts))
@@ -177,8 +177,8 @@ def test_only_what_is_not_known_is_computed_and_each_once(model):
 def test_texts_that_the_model_reads_alike_are_run_once(model):
     async def main():
         async with working(model) as (inference, entry):
-            [one], _ = await inference.rows(entry, ["w7  w8"], 10)
-            [other], _ = await inference.rows(entry, ["w7 w8"], 10)
+            [one], *_ = await inference.rows(entry, ["w7  w8"], 10)
+            [other], *_ = await inference.rows(entry, ["w7 w8"], 10)
             assert one is other
             assert model.batches == [1]
 
@@ -189,7 +189,7 @@ def test_a_fresh_answer_is_computed_and_so_is_all_without_a_cache(model):
     async def main():
         async with working(model) as (inference, entry):
             await inference.rows(entry, ["w7"], 10)
-            _, known = await inference.rows(entry, ["w7"], 10, fresh=True)
+            _, known, _ = await inference.rows(entry, ["w7"], 10, fresh=True)
             assert not known
             assert model.batches == [1, 1]
         async with working(model, most_bytes=0) as (inference, entry):
@@ -209,7 +209,7 @@ def test_requests_for_one_text_at_once_share_one_computation(model):
             model.gate.set()
             answers = await asyncio.gather(*asked)
             assert model.batches == [1]
-            assert len({id(rows[0]) for rows, _ in answers}) == 1
+            assert len({id(rows[0]) for rows, *_ in answers}) == 1
             assert inference._flights == {}
 
     asyncio.run(main())

@@ -100,6 +100,8 @@ GIVEN = {  # a setting: its flags, its variable, its line in the file, its value
     "max_waiting_seconds": (["--max-waiting-seconds", "0.5"], "0.5", "0.5", 0.5),
     "cache_bytes": (["--cache-bytes", "0"], "0", "0", 0),
     "request_timeout": (["--request-timeout", "9"], "9", "9", 9.0),
+    "log_format": (["--log-format", "json"], "json", '"json"', "json"),
+    "log_requests": (["--log-requests"], "1", "true", True),
 }
 
 
@@ -292,7 +294,7 @@ def test_an_access_token_is_never_shown():
 def test_the_help_is_short_and_says_the_defaults():
     run, _ = serve("-h", LABELWISE_PORT="x")
     assert run.exit_code == 0
-    assert len(run.stdout.splitlines()) <= 40
+    assert len(run.stdout.splitlines()) <= 48
     assert "--max-body-bytes N" in run.stdout
     assert "default: 8000]" in run.stdout
     assert "--access-token " not in run.stdout

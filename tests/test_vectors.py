@@ -267,10 +267,10 @@ def test_row_24_overload():
         model, free, entered = busy.server.catalogue.first.model, threading.Event(), []
         run = model.run
 
-        def blocked(texts):
+        def blocked(texts, **how):
             entered.append(len(texts))
             assert free.wait(30)
-            return run(texts)
+            return run(texts, **how)
 
         model.run = blocked
         answers = []

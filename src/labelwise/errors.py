@@ -20,7 +20,11 @@ None holds the text of a request or a secret.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
+
+# Why a server takes no more for now: texts or seconds of work that wait, the caller's own deadline,
+# bodies that arrive, or its end.
+Busy = Literal["texts", "seconds", "deadline", "bodies", "ending"]
 
 
 def one_line(text: str) -> str:
@@ -32,6 +36,7 @@ class LabelwiseError(Exception):
     """The root of the tree. Never raised directly."""
 
     status: ClassVar[int] = 500
+    reason: str = ""  # one word for why a request was refused; none where it was not
 
     def __init__(self, message: str) -> None:
         super().__init__(one_line(message))  # names of files and weights come from strangers
@@ -47,6 +52,7 @@ class TooLarge(BadInput):
     """A request is larger than this server ever takes at once."""
 
     status = 413
+    reason = "too_large"
 
 
 class BadModel(LabelwiseError):  # noqa: N818
@@ -75,18 +81,20 @@ class AccessDenied(LabelwiseError):  # noqa: N818
     """A request comes without an access token, or not with the right one."""
 
     status = 401
+    reason = "access_token"
 
 
 class Overloaded(LabelwiseError):  # noqa: N818
     """The server takes no more for now.
 
-    *retry_after* is how many seconds to wait before another try.
+    *retry_after* is how many seconds to wait before another try, *reason* what is too much.
     """
 
     status = 429
 
-    def __init__(self, message: str, retry_after: int) -> None:
+    def __init__(self, message: str, retry_after: int, reason: Busy) -> None:
         super().__init__(message)
+        self.reason = reason
         self.retry_after = retry_after
 
 
@@ -94,6 +102,7 @@ class TooSlow(LabelwiseError):  # noqa: N818
     """A request did not arrive in time."""
 
     status = 408
+    reason = "too_slow"
 
 
 class Expired(LabelwiseError):  # noqa: N818

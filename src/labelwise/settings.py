@@ -42,6 +42,7 @@ _COUNT = click.IntRange(min=1)
 _COUNT_OR_NONE = click.IntRange(min=0)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _DTYPE = click.Choice(["float32", "int8"])
+_LOG_FORMAT = click.Choice(["text", "json"])
 _AUTH = click.Choice(["open", "required"])
 _AUTH_ABSENT = "required; open on loopback without an access token"
 
@@ -89,6 +90,15 @@ class Settings:
     )
     request_timeout: float = _option(
         60.0, "Seconds for a request without x-request-timeout.", seconds
+    )
+    log_format: Literal["text", "json"] = _option(
+        "text", "How the log is written: lines of text, or JSON objects a line.", _LOG_FORMAT
+    )
+    log_requests: bool = _option(
+        False,  # noqa: FBT003 - a default
+        "Log a line for each request, without its texts.",
+        click.BOOL,
+        absent="no",
     )
 
     def needs_access_token(self) -> bool:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from threading import Condition, Thread, current_thread
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -27,12 +28,23 @@ if TYPE_CHECKING:
     from labelwise.core.model import Model
     from labelwise.engine.processors import Streams
     from labelwise.engine.text import Encoded
+    from labelwise.errors import Busy
 
 _log = logging.getLogger(__name__)
 
 STUCK_SECONDS = 60  # a batch that runs for longer will not end; the slowest take a few seconds
 
+Observe = Callable[[Batch, float], object]  # a batch that has run, and for how many seconds
 Outcome = np.ndarray | LabelwiseError  # the logits of one text, (labels,), or why there are none
+
+
+class Load(NamedTuple):
+    """What waits, texts that are being turned into ids among it, and how many batches run."""
+
+    jobs: int
+    texts: int
+    ids: int
+    batches: int
 
 
 class Batcher:
@@ -41,12 +53,24 @@ class Batcher:
     There is no timer: a free stream takes what waits, as many texts as make a good batch.
     """
 
-    def __init__(self, streams: Streams, *, most_texts: int, most_seconds: float) -> None:
-        """*most_texts* may wait, and work for *most_seconds* of all *streams*."""
+    def __init__(
+        self,
+        streams: Streams,
+        *,
+        most_texts: int,
+        most_seconds: float,
+        observe: Observe = lambda *_: None,
+    ) -> None:
+        """*most_texts* may wait, and work for *most_seconds* of all *streams*.
+
+        Engine threads call *observe* with each batch that they have run, before its texts are
+        answered.
+        """
         self._streams = streams.count
         self._may_be_alone = streams.both
         self._most_texts = most_texts
         self._most_seconds = most_seconds
+        self._observe = observe
         self._changed = Condition()  # its lock guards all that follows
         self._queue = Queue(streams.count)
         self._running: set[Batch] = set()
@@ -89,6 +113,18 @@ class Batcher:
                 and monotonic() - oldest < STUCK_SECONDS
             )
 
+    def is_full(self) -> bool:
+        """Whether not even a short text may wait now."""
+        with self._changed:
+            waiting = self._queue.seconds / self._streams
+            return self._queue.texts >= self._most_texts or waiting >= self._most_seconds
+
+    def load(self) -> Load:
+        """What waits and runs now."""
+        with self._changed:
+            jobs = sum(1 for line in self._queue.lines.values() for _ in line)
+            return Load(jobs, self._queue.texts, self._queue.ids, len(self._running))
+
     @contextmanager
     def place_for(self, texts: int) -> Iterator[None]:
         """Hold places in the queue for so many *texts* while they are turned into ids.
@@ -118,6 +154,7 @@ class Batcher:
             LabelwiseError: The engine fails on one of the texts.
         """
         job = Job(model, texts, asyncio.get_running_loop().create_future())
+        job.arrived = monotonic()
         with self._changed:
             self._admit(job, deadline - monotonic())
             self._changed.notify()
@@ -139,21 +176,22 @@ class Batcher:
             )
         self._check_room(len(job.texts))
         if waiting + work > self._most_seconds:
-            raise self._overloaded(f"work for {waiting:.0f} seconds waits already")
+            raise self._overloaded("seconds", f"work for {waiting:.0f} seconds waits already")
         done = waiting + work  # at the latest: looking closer takes longer
         if done > seconds and self._queue.seconds_before(job) / self._streams > seconds:
-            raise self._overloaded(f"the answer would not be ready in {max(seconds, 0):.3g} s")
+            late = f"the answer would not be ready in {max(seconds, 0):.3g} s"
+            raise self._overloaded("deadline", late)
         self._queue.add(job)
 
     def _check_room(self, texts: int) -> None:
         if texts > self._most_texts:
             raise TooLarge(f"{texts} texts in one request; send {self._most_texts} at most")
         if self._queue.texts + texts > self._most_texts:
-            raise self._overloaded(f"{self._queue.texts} texts wait already")
+            raise self._overloaded("texts", f"{self._queue.texts} texts wait already")
 
-    def _overloaded(self, why: str) -> Overloaded:
+    def _overloaded(self, reason: Busy, why: str) -> Overloaded:
         seconds = max(1, math.ceil(self._queue.seconds / self._streams))
-        return Overloaded(f"the server is busy: {why}; try again in {seconds} s", seconds)
+        return Overloaded(f"the server is busy: {why}; try again in {seconds} s", seconds, reason)
 
     def _take(self) -> Batch | None:
         """The next batch for the engine thread that asks; it waits for one. None at the end."""
@@ -205,6 +243,7 @@ class Batcher:
             self._running.discard(batch)
             streams = self._streams if batch.alone else 1
             self._queue.lines[batch.model].learn(batch.ids, seconds * streams)
+        self._observe(batch, seconds)
         loop = batch.places[0][0].answer.get_loop()
         with suppress(RuntimeError):  # it is closed: nobody waits
             loop.call_soon_threadsafe(_hand_out, batch, outcomes)

@@ -71,6 +71,11 @@ class Cache:
         """How many texts are known."""
         return len(self._rows)
 
+    @property
+    def used_bytes(self) -> int:
+        """How much memory it takes: an upper bound."""
+        return self._bytes
+
     def get(self, key: Key) -> Row | None:
         """The row of the text with that *key*, if it is known."""
         row = self._rows.get(key)

@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from labelwise.core.cache import Row, ids_key, text_key
+from labelwise.core.cache import Key, Row, ids_key, text_key
+from labelwise.core.model import Model
 from labelwise.errors import BadInput, LabelwiseError, TooLarge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from labelwise.core.batcher import Batcher
-    from labelwise.core.cache import Cache, Key
+    from labelwise.core.cache import Cache
     from labelwise.core.catalogue import Entry
     from labelwise.engine.text import Encoded, Text, Truncation
 
 # Threads that turn texts into ids. More than there are processors: the system divides those among
 # them, so that a long text does not hold up the short ones behind it.
 _ENCODERS = 8
+
+# A model, and for how many seconds it turned the texts of a request into ids.
+Observe = Callable[[Model, float], object]
+
+
+class Found(NamedTuple):
+    """What became of the texts of a request."""
+
+    rows: list[Row]  # one for each text
+    cached: bool  # whether all were known already
+    hits: int  # texts that were known, or being computed for others
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +45,7 @@ class _Request:
     entry: Entry
     encode: Callable[[Sequence[Text]], list[Encoded]]
     deadline: float  # on the monotonic clock
+    own: set[Key] = field(default_factory=set)  # texts that it had to have computed itself
 
 
 class _Flight:
@@ -49,9 +63,15 @@ class Inference:
     Its state, on the event loop alone, is the cache and the computations under way.
     """
 
-    def __init__(self, batcher: Batcher, cache: Cache | None) -> None:
-        """Without a *cache* every request is computed for itself."""
+    def __init__(
+        self, batcher: Batcher, cache: Cache | None, observe: Observe = lambda *_: None
+    ) -> None:
+        """Without a *cache* every request is computed for itself.
+
+        *observe* is called when texts have been turned into ids.
+        """
         self._batcher = batcher
+        self._observe = observe
         self._cache = cache
         self._flights: dict[Key, _Flight] = {}
         self._encoders = ThreadPoolExecutor(_ENCODERS, "labelwise-encode")
@@ -69,8 +89,8 @@ class Inference:
         truncation: Truncation = "longest_first",
         max_length: int | None = None,
         fresh: bool = False,
-    ) -> tuple[list[Row], bool]:
-        """A row for each of *texts*, and whether all of them were known already.
+    ) -> Found:
+        """A row for each of *texts*, and where they come from.
 
         Who waits no longer than *seconds* is to cancel. A *fresh* answer is computed in any case.
 
@@ -83,7 +103,7 @@ class Inference:
         request = _Request(entry, encode, monotonic() + seconds)
         if self._cache is None or fresh:
             encoded = await self._encoded(request, texts)
-            return await self._run(request, encoded), False
+            return Found(await self._run(request, encoded), cached=False, hits=0)
         keys = [text_key(entry.makes, text, truncation, max_length) for text in texts]
         wanted = dict(zip(keys, texts, strict=True))
         known = {key: row for key in wanted if (row := self._cache.get(key))}
@@ -97,7 +117,8 @@ class Inference:
         except BadInput:
             await self._encoded(request, texts)  # says which one of all it is
             raise
-        return [known[key] for key in keys], cached
+        hits = sum(key not in request.own for key in keys)
+        return Found([known[key] for key in keys], cached, hits)
 
     async def _fetch(
         self, request: _Request, missing: dict[Key, Text], cache: Cache
@@ -128,6 +149,7 @@ class Inference:
 
     def _start(self, request: _Request, texts: dict[Key, Text], cache: Cache) -> _Flight:
         """Compute *texts* from now on, for everybody who joins."""
+        request.own.update(texts)
         task = asyncio.create_task(self._compute(request, texts, cache))
         flight = _Flight(list(texts), task)
         self._flights |= dict.fromkeys(texts, flight)
@@ -164,8 +186,10 @@ class Inference:
     async def _encoded(self, request: _Request, texts: Sequence[Text]) -> list[Encoded]:
         """*texts* as ids, off the event loop, with places held for them in the queue."""
         with self._batcher.place_for(len(texts)):
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._encoders, request.encode, texts)
+            loop, started = asyncio.get_running_loop(), monotonic()
+            encoded = await loop.run_in_executor(self._encoders, request.encode, texts)
+        self._observe(request.entry.model, monotonic() - started)
+        return encoded
 
     async def _run(self, request: _Request, encoded: list[Encoded]) -> list[Row]:
         logits = await self._batcher.run(request.entry.model, encoded, request.deadline)

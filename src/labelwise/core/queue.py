@@ -40,6 +40,7 @@ class Job:
         self.texts = texts
         self.ids = sum(map(len, texts))
         self.answer = answer  # done when all texts are, or when one has failed
+        self.arrived = 0.0  # on the monotonic clock
         self.rows: list[np.ndarray] = [_NO_ROW] * len(texts)
         self.left = len(texts)  # texts that have no row yet
         self.taken = self.ids_taken = 0  # what is in a batch, or was

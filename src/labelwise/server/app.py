@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from uuid import uuid4
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.responses import Response
 from starlette.routing import Route
 
 from labelwise import __version__
@@ -22,7 +24,10 @@ from labelwise.server import hub, tei
 from labelwise.server.access import Access
 from labelwise.server.caller import Bodies, read_timeout, within
 from labelwise.server.front import Door, Front, error_response, json_response
+from labelwise.server.logs import log_request
+from labelwise.server.metrics import Metrics
 from labelwise.server.openapi import describe
+from labelwise.server.visit import UNKNOWN, visit_of
 from labelwise.server.wire import Parameters, check_size, read_query, shown
 from labelwise.settings import is_loopback
 
@@ -30,11 +35,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from starlette.requests import Request
-    from starlette.responses import Response
 
     from labelwise.core.cache import Row
     from labelwise.core.catalogue import Catalogue, Entry
     from labelwise.server.front import Endpoint
+    from labelwise.server.visit import Visit
     from labelwise.settings import Settings
 
 
@@ -46,16 +51,20 @@ class Server:
         self.settings = settings
         self.access = Access(settings.read_access_token())
         self.bodies = Bodies(settings.max_body_bytes)
+        self.metrics = Metrics()
         self.ending = False
         self.batcher = Batcher(
             catalogue.first.model.runner.streams,
             most_texts=settings.max_waiting_texts,
             most_seconds=settings.max_waiting_seconds,
+            observe=self.metrics.ran,
         )
         for entry in catalogue:
+            self.metrics.add(entry)
             self.batcher.add(entry.model)
         cache = Cache(settings.cache_bytes) if settings.cache_bytes else None
-        self.inference = Inference(self.batcher, cache)
+        self.metrics.watch(self.batcher, cache)
+        self.inference = Inference(self.batcher, cache, self.metrics.encoded)
 
     @asynccontextmanager
     async def running(self, _: Starlette) -> AsyncIterator[None]:
@@ -64,6 +73,32 @@ class Server:
         yield
         await self.batcher.close()
         self.inference.close()
+
+    def find(self, request: Request) -> Entry:
+        """The model that *request* names in its path; the first one where it names none.
+
+        Raises:
+            ModelNotFound: There is none of that name.
+        """
+        visit, name = visit_of(request), request.path_params.get("model")
+        visit.model = UNKNOWN
+        visit.entry = entry = self.catalogue.first if name is None else self.catalogue.find(name)
+        visit.model = entry.id
+        return entry
+
+    def ailment(self) -> str:
+        """Why no request would be answered; nothing where they are."""
+        if self.ending:
+            return "the server is ending"
+        if not self.batcher.is_alive():
+            return "the engine does not run; see the server's log"
+        return ""
+
+    def report(self, visit: Visit) -> None:
+        """Count a request that has its outcome, and log it where that is wanted."""
+        self.metrics.count(visit)
+        if self.settings.log_requests:
+            log_request(visit)
 
     def end(self) -> None:
         """Refuse new work from now on; what is admitted is finished."""
@@ -75,9 +110,10 @@ def create_app(catalogue: Catalogue, settings: Settings) -> Starlette:
     """The ASGI application that serves *catalogue*."""
     server = Server(catalogue, settings)
     hosts = settings.allowed_host if is_loopback(settings.host) else None
+    front = Middleware(Front, hosts=hosts, is_ending=lambda: server.ending, report=server.report)
     app = Starlette(
         routes=_routes(server.access),
-        middleware=[Middleware(Front, hosts=hosts, is_ending=lambda: server.ending)],
+        middleware=[front],
         exception_handlers={HTTPException: _http_error},
         lifespan=server.running,
     )
@@ -89,8 +125,7 @@ def create_app(catalogue: Catalogue, settings: Settings) -> Starlette:
 async def classify(request: Request) -> Response:
     """Labels and scores for the texts of a request, best first."""
     server: Server = request.app.state.server
-    name = request.path_params.get("model")
-    entry = server.catalogue.first if name is None else server.catalogue.find(name)
+    entry = server.find(request)
     seconds = read_timeout(request, server.settings.request_timeout)
     flat = _read_flag(request, "flat")
     body = await server.bodies.read(request)
@@ -104,7 +139,7 @@ async def classify(request: Request) -> Response:
         most_characters=server.settings.max_characters,
     )
     async with within(request, seconds):
-        rows, cached = await server.inference.rows(
+        found = await server.inference.rows(
             entry,
             texts,
             seconds,
@@ -113,17 +148,19 @@ async def classify(request: Request) -> Response:
             fresh=query.fresh or request.headers.get("x-use-cache") in {"false", "0"},
         )
     function = parameters.function_to_apply or entry.model.function
-    logits = [row.logits for row in rows]
+    logits = [row.logits for row in found.rows]
     scores = answers(logits, function, entry.model.labels, parameters.top_k)
+    visit = visit_of(request)
+    visit.found, visit.scores = found, scores
 
     response = json_response(scores[0] if flat and query.is_single else scores)
-    response.headers["x-compute-type"] = "cache" if cached else "cpu"
+    response.headers["x-compute-type"] = "cache" if found.cached else "cpu"
     response.headers["x-compute-characters"] = str(characters)
-    response.headers["x-compute-tokens"] = str(sum(row.length for row in rows))
+    response.headers["x-compute-tokens"] = str(sum(row.length for row in found.rows))
     response.headers["x-compute-time"] = f"{perf_counter() - started:.3f}"
     response.headers["x-inference-id"] = uuid4().hex
     response.headers["x-sha"] = entry.sha
-    for warning in _warnings(rows, unknown, entry):
+    for warning in _warnings(found.rows, unknown, entry):
         response.headers.append("x-hf-warning", warning)
     return response
 
@@ -150,11 +187,25 @@ def _read_flag(request: Request, name: str) -> bool:
 async def health(request: Request) -> Response:
     """Whether a request would be answered: 200, or 503."""
     server: Server = request.app.state.server
-    if server.ending:
-        return json_response({"error": "the server is ending"}, 503)
-    if not server.batcher.is_alive():
-        return json_response({"error": "the engine does not run; see the server's log"}, 503)
-    return json_response({"status": "ok"})
+    error = server.ailment()
+    return json_response({"error": error}, 503) if error else json_response({"status": "ok"})
+
+
+async def ready(request: Request) -> Response:
+    """Whether a request would be taken now, and not refused because there are too many."""
+    server: Server = request.app.state.server
+    error = server.ailment()
+    if not error and server.batcher.is_full():
+        error = "the server is busy: no text may wait now; try again in a second"
+    return json_response({"error": error}, 503) if error else json_response({"status": "ready"})
+
+
+async def metrics(request: Request) -> Response:
+    """Counts and times of this server, for Prometheus."""
+    server: Server = request.app.state.server
+    accept = request.headers.get("accept", "")
+    content, kind = await asyncio.to_thread(server.metrics.written, accept)  # takes milliseconds
+    return Response(content, headers={"content-type": kind})
 
 
 async def info(request: Request) -> Response:
@@ -212,6 +263,8 @@ SHARED: dict[str, Mapping[str, Endpoint]] = {
 }
 OWN: dict[str, Mapping[str, Endpoint]] = {
     "/health": {"GET": health},
+    "/ready": {"GET": ready},
+    "/metrics": {"GET": metrics},
     "/info": {"GET": info},
     "/openapi.json": {"GET": openapi},
 }
@@ -219,6 +272,7 @@ OWN: dict[str, Mapping[str, Endpoint]] = {
 # models without any.
 PUBLIC = {
     "/health",
+    "/ready",
     "/api/models",
     "/api/models/{model:path}/revision/{revision}",
     "/api/models/{model:path}",

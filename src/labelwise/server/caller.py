@@ -77,13 +77,14 @@ class Bodies:
         if length > self._most:
             raise self._too_large()
         if self._held > self._most * _BODIES_AT_ONCE:
-            raise Overloaded("too many long requests at once; try again in 1 s", 1)
+            raise Overloaded("too many long requests at once; try again in 1 s", 1, "bodies")
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"the body is longer than {self._most} bytes; send fewer texts a request")
 
     def _refusal(self) -> Overloaded:
-        return Overloaded("the server is ending; send the request again, to another or later", 5)
+        ends = "the server is ending; send the request again, to another or later"
+        return Overloaded(ends, 5, "ending")
 
 
 def read_timeout(request: Request, usual: float) -> float:

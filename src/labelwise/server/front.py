@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from labelwise.errors import AccessDenied, LabelwiseError, Overloaded
+from labelwise.server.visit import Visit, visit_of
 from labelwise.settings import is_loopback
 
 if TYPE_CHECKING:
@@ -44,14 +45,20 @@ class Front:
 
     With *hosts*, requests for any other host get 403: a page of another site whose name was made
     to lead here (DNS rebinding) cannot talk to a server on loopback. *is_ending* says whether the
-    server is about to end, and nobody may hold it up.
+    server is about to end, and nobody may hold it up. *report* is called once for each request:
+    just before its answer begins, or when the caller has left before.
     """
 
     def __init__(
-        self, app: ASGIApp, hosts: Iterable[str] | None, is_ending: Callable[[], bool]
+        self,
+        app: ASGIApp,
+        hosts: Iterable[str] | None,
+        is_ending: Callable[[], bool],
+        report: Callable[[Visit], None],
     ) -> None:
         self._app = app
         self._is_ending = is_ending
+        self._report = report
         self._hosts = None if hosts is None else {host.lower() for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,16 +66,22 @@ class Front:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        passing = _Passing(scope, receive, send, self._is_ending)
-        app = _refuse_host if self._refuses(Headers(scope=scope).get("host")) else self._app
+        headers = Headers(scope=scope)
+        visit = Visit(scope["method"], _request_id(headers))
+        scope.setdefault("state", {})["visit"] = visit
+        passing = _Passing(scope, receive, send, self._is_ending, self._report)
+        app = _refuse_host if self._refuses(headers.get("host")) else self._app
         try:
             await app(scope, passing.receive, passing.send)
         except ClientDisconnect:
-            return
+            if not passing.answered:
+                visit.end(None)
+                self._report(visit)
         except Exception as error:  # whatever it is, nobody is to see a traceback
             if passing.answered:
                 raise
-            answer = error_response(error, passing.request_id)
+            visit.refusal = error.reason if isinstance(error, LabelwiseError) else ""
+            answer = error_response(error, visit.request_id)
             await answer(scope, passing.receive, passing.send)
 
     def _refuses(self, host: str | None) -> bool:
@@ -83,16 +96,22 @@ class _Passing:
     """One request on its way in, and its answer on its way out."""
 
     def __init__(
-        self, scope: Scope, receive: Receive, send: Send, is_ending: Callable[[], bool]
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        is_ending: Callable[[], bool],
+        report: Callable[[Visit], None],
     ) -> None:
         headers = Headers(scope=scope)
-        self.request_id = _request_id(headers)
         self.answered = False  # the head of the answer is sent
         self._whole = not ("content-length" in headers or "transfer-encoding" in headers)
-        self._state = scope.setdefault("state", {})
+        self._state = scope["state"]
+        self._visit: Visit = scope["state"]["visit"]
         self._receive = receive
         self._send = send
         self._is_ending = is_ending
+        self._report = report
 
     async def receive(self) -> Message:
         """The next part of the body."""
@@ -104,7 +123,9 @@ class _Passing:
         """Send a part of the answer, with the headers that all answers have."""
         if message["type"] == "http.response.start":
             self.answered = True
-            message["headers"].append((b"x-request-id", self.request_id.encode()))
+            self._visit.end(message["status"])
+            self._report(self._visit)
+            message["headers"].append((b"x-request-id", self._visit.request_id.encode()))
             if self._state.get("cors"):
                 message["headers"] += _CORS
         elif not (self._whole or message.get("more_body", False)):
@@ -126,6 +147,7 @@ class _Passing:
 
 
 async def _refuse_host(scope: Scope, receive: Receive, send: Send) -> None:
+    scope["state"]["visit"].refusal = "host"
     error = "this server does not answer for the host that was asked for; see --allowed-host"
     await json_response({"error": error}, 403)(scope, receive, send)
 
@@ -165,6 +187,7 @@ class Door:
         if endpoint is None:
             message = f"{request.method} does nothing here; use {self._allowed}"
             raise HTTPException(405, message, {"allow": self._allowed})
+        visit_of(request).route = endpoint.__name__
         if self._check is not None:
             self._check(request)
         return await endpoint(request)

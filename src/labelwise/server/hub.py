@@ -39,7 +39,7 @@ async def show_model(request: Request) -> Response:
     """One model; a redirect where its id lacks the namespace."""
     name = request.path_params["model"]
     try:
-        entry = _catalogue(request).find(name)
+        entry: Entry = request.app.state.server.find(request)
     except ModelNotFound:
         return _not_found("RepoNotFound", "Repository not found")
     if name != entry.id:

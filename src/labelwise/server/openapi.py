@@ -62,6 +62,7 @@ def describe() -> dict[str, Any]:
     paths["/predict"] = {"post": _predict(bodies)}
     for path, (name, summary, statuses) in _LOOK_UPS.items():
         paths.setdefault(path, {})["get"] = _look_up(name, summary, statuses, bodies)
+    paths["/metrics"] = {"get": _metrics(bodies)}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Labelwise", "version": __version__, "license": _LICENSE},
@@ -102,8 +103,10 @@ _REQUEST_ID = {
     "description": "Comes back with the answer.",
     "schema": {"type": "string"},
 }
+_NOT_READY = "The server is ending, its engine does not run, or no text may wait now."
 _LOOK_UPS = {
     "/health": ("health", "Whether requests are answered.", {"503": "The engine does not run."}),
+    "/ready": ("ready", "Whether a request would be taken now.", {"503": _NOT_READY}),
     "/info": ("info", "What is served, and within which limits.", {}),
     "/": ("info_first", "The same as /info.", {}),
 }
@@ -177,6 +180,14 @@ def _look_up(
             **_failures(usual | statuses, bodies),
         },
     }
+
+
+def _metrics(bodies: dict[str, Any]) -> dict[str, Any]:
+    described = _look_up("metrics", "Counts and times, for Prometheus.", {}, bodies)
+    text = {"schema": {"type": "string"}}
+    formats = {"text/plain": text, "application/openmetrics-text": text}
+    described["responses"]["200"]["content"] = formats
+    return described
 
 
 def _failures(statuses: dict[str, str], bodies: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -17,6 +18,7 @@ from labelwise.core.catalogue import Catalogue
 from labelwise.engine import processors
 from labelwise.errors import BadInput
 from labelwise.server.app import create_app
+from labelwise.server.logs import set_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from labelwise.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 # Callers keep connections for as long as a minute, and one that closes while a request is on its
 # way loses the request.
@@ -41,6 +45,7 @@ def serve(settings: Settings) -> None:
         BadInput: The settings contradict each other, or the address cannot be taken.
         BadModel: A model cannot be found, read or run.
     """
+    set_up(settings.log_format, requests=settings.log_requests)
     open_to_all = not settings.needs_access_token()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
@@ -57,9 +62,14 @@ def serve(settings: Settings) -> None:
         sys.setswitchinterval(_SWITCH_SECONDS)
         _allow_connections()
         url = _url(settings.host, address.getsockname()[1])
-        greeting = _greeting(catalogue, url, open_to_all=open_to_all)
+        if settings.log_format == "json":
+            greet = partial(_log_greeting, catalogue, url)
+        else:
+            greet = partial(
+                click.echo, _greeting(catalogue, url, open_to_all=open_to_all), err=True
+            )
         try:
-            _Server(app, settings.request_timeout, greeting).run(sockets=[address])
+            _Server(app, settings.request_timeout, greet).run(sockets=[address])
         except OSError as reason:  # another server was quicker: it listens on the same address
             raise _taken_by_another(settings.host, settings.port, reason) from None
 
@@ -83,7 +93,7 @@ def _end(*_: object) -> None:
 class _Server(uvicorn.Server):
     """uvicorn, which greets when it listens, and refuses new work as soon as it is to end."""
 
-    def __init__(self, app: Starlette, request_timeout: float, greeting: str) -> None:
+    def __init__(self, app: Starlette, request_timeout: float, greet: Callable[[], None]) -> None:
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -96,12 +106,12 @@ class _Server(uvicorn.Server):
             timeout_graceful_shutdown=int(request_timeout) + _GRACE_SECONDS,
         )
         super().__init__(config)
-        self._greeting = greeting
+        self._greet = greet
         self._end: Callable[[], None] = app.state.server.end
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        click.echo(self._greeting, err=True)
+        self._greet()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._end()
@@ -136,6 +146,12 @@ def _taken_by_another(host: str, port: int, reason: OSError) -> BadInput:
 def _url(host: str, port: int) -> str:
     """The address as a URL to open."""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _log_greeting(catalogue: Catalogue, url: str) -> None:
+    _log.setLevel(logging.INFO)
+    models = [entry.id for entry in catalogue]
+    _log.info("Labelwise serves at %s", url, extra={"url": url, "models": models})
 
 
 def _greeting(catalogue: Catalogue, url: str, *, open_to_all: bool) -> str:

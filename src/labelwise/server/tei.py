@@ -15,6 +15,7 @@ from labelwise.core.scores import answers
 from labelwise.errors import BadInput
 from labelwise.server.caller import read_timeout, within
 from labelwise.server.front import json_response
+from labelwise.server.visit import visit_of
 from labelwise.server.wire import Parameters, check_size, decode
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class PredictQuery(msgspec.Struct):
 async def predict(request: Request) -> Response:
     """All labels and scores, best first, of the first model."""
     server = request.app.state.server
-    entry: Entry = server.catalogue.first
+    entry: Entry = server.find(request)
     seconds = read_timeout(request, server.settings.request_timeout)
     query = decode(await server.bodies.read(request), PredictQuery, _ADVICE)
     texts, single = _texts(query)
@@ -61,9 +62,11 @@ async def predict(request: Request) -> Response:
     check_size(texts, most_texts=settings.max_texts, most_characters=settings.max_characters)
     async with within(request, seconds):
         truncation = Parameters(truncation=query.truncate).cut
-        rows, _ = await server.inference.rows(entry, texts, seconds, truncation=truncation)
+        found = await server.inference.rows(entry, texts, seconds, truncation=truncation)
     function = "none" if query.raw_scores else entry.model.function
-    scores = answers([row.logits for row in rows], function, entry.model.labels, None)
+    scores = answers([row.logits for row in found.rows], function, entry.model.labels, None)
+    visit = visit_of(request)
+    visit.found, visit.scores = found, scores
     return json_response(scores[0] if single else scores)
 
 
