@@ -92,11 +92,11 @@ class Settings:
         60.0, "Seconds for a request without x-request-timeout.", seconds
     )
     log_format: Literal["text", "json"] = _option(
-        "text", "How the log is written: lines of text, or JSON objects a line.", _LOG_FORMAT
+        "text", "Log as lines of text, or as JSON.", _LOG_FORMAT
     )
     log_requests: bool = _option(
         False,  # noqa: FBT003 - a default
-        "Log a line for each request, without its texts.",
+        "Log each request, without its texts.",
         click.BOOL,
         absent="no",
     )
