@@ -91,12 +91,10 @@ class Settings:
     request_timeout: float = _option(
         60.0, "Seconds for a request without x-request-timeout.", seconds
     )
-    log_format: Literal["text", "json"] = _option(
-        "text", "Log as lines of text, or as JSON.", _LOG_FORMAT
-    )
+    log_format: Literal["text", "json"] = _option("text", "Log lines of text or JSON.", _LOG_FORMAT)
     log_requests: bool = _option(
         False,  # noqa: FBT003 - a default
-        "Log each request, without its texts.",
+        "Log a line for each request.",
         click.BOOL,
         absent="no",
     )
