@@ -208,6 +208,22 @@ def test_a_short_request_waits_for_a_batch_or_two_whatever_else_waits(bulks):
     asyncio.run(main())
 
 
+def test_requests_of_one_text_get_the_turns_of_the_oldest_as_well():
+    """Were only the first text of such a batch an old one, most would wait for ever."""
+
+    async def main():
+        batcher = queue(model := Ruler())
+        old = [await ask(batcher, model, 64) for _ in range(40)]
+        run = 0
+        while not all(request.done() for request in old):
+            while batcher._queue.ids < 20_000:  # and what comes later never ends
+                await ask(batcher, model, 8)
+            run += sum(await step(batcher))
+        assert run <= 4 * 40 * 64 + 4 * BATCH_IDS
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("others", [[8], [FULL] * 4, [FULL] * 40])
 def test_a_request_is_done_after_four_times_what_came_before_it_and_its_own_work(others):
     async def main():

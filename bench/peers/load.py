@@ -122,26 +122,25 @@ def closed_loop(
 def open_loop(
     port: int, requests: Sequence[bytes], rate: float, seconds: float, connections: int = 512
 ) -> list[Answer]:
-    """What becomes of each of so many requests a second, that come at random, whatever goes on."""
+    """What becomes of each of so many requests a second, that come at random, whatever goes on.
+
+    One that finds none of the *connections* free has no answer.
+    """
     chance = random.Random(round(rate * 1000))  # noqa: S311 - the same arrivals for the same rate
     free: list[Connection] = []
-    found, opened, wanted = [], 0, cycle(requests)
+    found, wanted = [], cycle(requests)
 
     async def call(asked: bytes, due: float) -> None:
-        nonlocal opened
-        if not free and opened >= connections:
-            found.append(Answer(0, 0.0))
-            return
-        opened += not free
         status = 0
-        with suppress(OSError, asyncio.IncompleteReadError):
-            connection = free.pop() if free else await Connection.to(port)
+        with suppress(IndexError, OSError, asyncio.IncompleteReadError):
+            connection = free.pop()
             status, _ = await connection.answer(asked)
             free.append(connection)
-        opened -= not status
         found.append(Answer(status, time.perf_counter() - due))
 
     async def arrivals() -> None:
+        # Opened beforehand: a system whose server is busy lets new ones wait for many seconds.
+        free.extend([await Connection.to(port) for _ in range(connections)])
         due = began = time.perf_counter()
         async with asyncio.TaskGroup() as calls:
             while (due := due + chance.expovariate(rate)) < began + seconds:

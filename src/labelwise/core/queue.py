@@ -1,6 +1,6 @@
 """What waits, and which texts run next. No threads, no clock: the batcher has them.
 
-Of every four batches three begin with the smallest request, and one with the oldest. So a short
+Of every four batches three take the smallest requests first, and one the oldest. So a short
 text waits for about a batch, whatever else waits; and any request is done after four times the work
 that came before it and its own, whatever comes later. See docs/decisions/0009-one-queue.md
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from labelwise.core.model import Model
     from labelwise.engine.text import Encoded
 
-TURNS = 4  # of so many batches, one begins with the oldest request
+TURNS = 4  # of so many batches, one takes the oldest requests first
 # From so many ids for each stream on, one-thread batches side by side are quicker than all threads
 # on one batch: see LOG.md.
 SHARE_IDS = 128
@@ -114,15 +114,13 @@ class Line:
         self._by_age.pop(job, None)
         job.texts = ()  # the heap may keep the job for a while
 
-    def oldest(self) -> tuple[int, Job] | None:
-        """The job that came first, and its number."""
-        return next(((number, job) for job, number in self._by_age.items()), None)
-
-    def smallest(self) -> tuple[int, int, Job] | None:
-        """The job of the smallest size that came first, and both numbers."""
+    def first(self, *, oldest: bool) -> tuple[tuple[int, int], Job] | None:
+        """The *oldest* job, or the oldest of the smallest size; before it, what to order it by."""
+        if oldest:
+            return next((((0, number), job) for job, number in self._by_age.items()), None)
         while self._by_size and not self._by_size[0][2].waits:
             heapq.heappop(self._by_size)
-        return self._by_size[0] if self._by_size else None
+        return (self._by_size[0][:2], self._by_size[0][2]) if self._by_size else None
 
     def learn(self, ids: int, seconds: float) -> None:
         """Note that a batch of so many *ids* took so many *seconds*.
@@ -193,7 +191,8 @@ class Queue:
         It has ``BATCH_IDS`` ids at most, or one text; less where other streams can use what waits.
         Where it *may be alone*, it is if there is no more work than all threads do best together.
         """
-        found = self._next()
+        oldest = self._batches % TURNS == 0
+        found = self._next(oldest=oldest)
         if found is None:
             return None
         line, job = found
@@ -204,10 +203,10 @@ class Queue:
             batch.take(job)
             if not job.waiting_texts:
                 line.remove(job)
-                following = line.smallest()
+                following = line.first(oldest=oldest)
                 if following is None:
                     break
-                job = following[2]
+                job = following[1]
         line.ids -= batch.ids
         self.texts -= len(batch.texts)
         self._batches += 1
@@ -224,15 +223,12 @@ class Queue:
             now = max(math.ceil(ids / 2), min(ids, SHARE_IDS))
         return min(BATCH_IDS, now)
 
-    def _next(self) -> tuple[Line, Job] | None:
+    def _next(self, *, oldest: bool) -> tuple[Line, Job] | None:
         """The job that the next batch begins with, and its line."""
-        found: list[tuple[list[int], Line, Job]] = []
-        for line in self.lines.values():
-            head = line.oldest() if self._batches % TURNS == 0 else line.smallest()
-            if head is not None:
-                *order, job = head
-                found.append((order, line, job))
+        found = [
+            (*first, line) for line in self.lines.values() if (first := line.first(oldest=oldest))
+        ]
         if not found:
             return None
-        _, line, job = min(found, key=lambda one: one[0])
+        _, job, line = min(found, key=lambda one: one[0])
         return line, job
