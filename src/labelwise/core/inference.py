@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 # Threads that turn texts into ids. More than there are processors: the system divides those among
 # them, so that a long text does not hold up the short ones behind it.
 _ENCODERS = 8
+# Texts of so many characters in all become ids on the event loop: handing them to a thread and back
+# takes longer.
+_FEW_CHARACTERS = 400
 
 # A model, and for how many seconds it turned the texts of a request into ids.
 Observe = Callable[[Model, float], object]
@@ -184,10 +187,13 @@ class Inference:
         return {key: rows[same] for key, same in zip(texts, ids, strict=True)}
 
     async def _encoded(self, request: _Request, texts: Sequence[Text]) -> list[Encoded]:
-        """*texts* as ids, off the event loop, with places held for them in the queue."""
+        """*texts* as ids, many of them off the event loop, with places held in the queue."""
         with self._batcher.place_for(len(texts)):
             loop, started = asyncio.get_running_loop(), monotonic()
-            encoded = await loop.run_in_executor(self._encoders, request.encode, texts)
+            if sum(map(_characters, texts)) <= _FEW_CHARACTERS:
+                encoded = request.encode(texts)
+            else:
+                encoded = await loop.run_in_executor(self._encoders, request.encode, texts)
         self._observe(request.entry.model, monotonic() - started)
         return encoded
 
@@ -196,3 +202,7 @@ class Inference:
         pairs = zip(logits, encoded, strict=True)
         # A copy: a part of an array would keep all of it.
         return [Row(row.copy(), len(text), text.full_length) for row, text in pairs]
+
+
+def _characters(text: Text) -> int:
+    return len(text) if isinstance(text, str) else sum(map(len, text))
