@@ -29,6 +29,7 @@ from serving import ask, command, until, within
 EMPTY = "<Batcher [0 texts, 0 ids waiting | 0 batches running]>"
 VALUES = config("bert", hidden_act="gelu_new")
 WEIGHTS = random_weights(VALUES)
+LONG = "w8 " * 200  # so many characters that they become ids in a thread
 NONE = {"parameters": {"function_to_apply": "none"}}
 
 
@@ -321,7 +322,7 @@ def test_a_caller_that_leaves_while_its_text_becomes_ids_gives_its_place_back(mo
 
         model.encode = slowly
         with Raw(server.url) as caller:
-            caller.post(b'{"inputs": ["w7", "w8"]}')
+            caller.post(json.dumps({"inputs": ["w7", LONG]}).encode())
             until(lambda: "[2 texts, 0 ids" in repr(server.server.batcher))
         until(lambda: repr(server.server.batcher) == EMPTY)
         may_encode.set()
@@ -588,7 +589,7 @@ def test_a_server_that_ends_leaves_no_thread_behind(model):
         return [one.name for one in threading.enumerate() if one.name.startswith("labelwise")]
 
     with serving(model) as server:
-        assert answered(server)
+        assert ask(server.url, {"inputs": LONG}).status == 200
         assert {name.rstrip("_0123456789") for name in threads()} == {
             "labelwise-engine",
             "labelwise-encode",
