@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from labelwise.core.cache import Key, Row, ids_key, text_key
 from labelwise.core.model import Model
+from labelwise.engine.text import characters
 from labelwise.errors import BadInput, LabelwiseError, TooLarge
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ class Inference:
         """*texts* as ids, many of them off the event loop, with places held in the queue."""
         with self._batcher.place_for(len(texts)):
             loop, started = asyncio.get_running_loop(), monotonic()
-            if sum(map(_characters, texts)) <= _FEW_CHARACTERS:
+            if characters(texts) <= _FEW_CHARACTERS:
                 encoded = request.encode(texts)
             else:
                 encoded = await loop.run_in_executor(self._encoders, request.encode, texts)
@@ -202,7 +203,3 @@ class Inference:
         pairs = zip(logits, encoded, strict=True)
         # A copy: a part of an array would keep all of it.
         return [Row(row.copy(), len(text), text.full_length) for row, text in pairs]
-
-
-def _characters(text: Text) -> int:
-    return len(text) if isinstance(text, str) else sum(map(len, text))

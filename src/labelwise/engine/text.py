@@ -12,7 +12,7 @@ from labelwise.engine.tokenizer_files import guarded, read_settings, read_tokeni
 from labelwise.errors import BadFile, BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     import tokenizers
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 Text = str | tuple[str, str]  # a text, or a pair
 # What loses ids where a text is too long; a text that is no pair counts as a first one.
 Truncation = Literal["longest_first", "only_first", "only_second", "do_not_truncate"]
+
+
+def characters(texts: Iterable[Text]) -> int:
+    """How many characters *texts* have in all."""
+    return sum(len(text) if isinstance(text, str) else sum(map(len, text)) for text in texts)
 
 
 @dataclass(frozen=True, slots=True)

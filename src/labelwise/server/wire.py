@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from labelwise.core.scores import Function
-from labelwise.engine.text import Text, Truncation
+from labelwise.engine.text import Text, Truncation, characters
 from labelwise.errors import BadInput, TooLarge
 
 if TYPE_CHECKING:
@@ -185,10 +185,10 @@ def check_size(texts: list[Text], *, most_texts: int, most_characters: int) -> i
     """
     if len(texts) > most_texts:
         raise TooLarge(f"{len(texts)} texts in one request; send {most_texts} at most")
-    characters = sum(sum(map(len, t)) if isinstance(t, tuple) else len(t) for t in texts)
-    if characters > most_characters:
-        raise TooLarge(f"{characters} characters in one request; send {most_characters} at most")
-    return characters
+    length = characters(texts)
+    if length > most_characters:
+        raise TooLarge(f"{length} characters in one request; send {most_characters} at most")
+    return length
 
 
 def shown(name: str) -> str:
