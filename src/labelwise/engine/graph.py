@@ -17,6 +17,7 @@ from labelwise.engine.onnx_format import (
     BOOL,
     FLOAT,
     INT64,
+    any_tensor_type,
     external_tensor,
     sequence_type,
     tensor_type,
@@ -44,7 +45,8 @@ _OPSET = 20
 class Graph:
     """Nodes in order, with their constants and weights.
 
-    The body of a loop is a graph as well: its nodes are its own, all else is kept at the root.
+    A branch and the body of a loop are graphs as well: their nodes are their own, all else is kept
+    at the root.
     """
 
     def __init__(self, root: Graph | None = None) -> None:
@@ -73,8 +75,15 @@ class Graph:
 
     def constant(self, *numbers: int) -> Value:
         """A vector of whole numbers: an axis, a shape."""
+        return self._constant(np.array(numbers, np.int64))
+
+    def scalar(self, number: int) -> Value:
+        """One whole number."""
+        return self._constant(np.array(number, np.int64))
+
+    def _constant(self, array: np.ndarray) -> Value:
         name = self.name("constant")
-        self.root.constants.append(onnx_format.tensor(name, np.array(numbers, np.int64)))
+        self.root.constants.append(onnx_format.tensor(name, array))
         return name
 
     def weight(self, array: np.ndarray) -> Value:
@@ -83,19 +92,39 @@ class Graph:
         self.root.weights[name] = np.ascontiguousarray(array)
         return name
 
-    def each_text(self, compute: Callable[[Graph, Value, Value, Value], Value], axis: int) -> Value:
+    def each_text(
+        self, states: Value, compute: Callable[[Graph, Value, Value], Value], axis: int
+    ) -> Value:
         """What *compute* gives for each text, joined along *axis*.
 
-        *compute* gets the graph to append to, the number of the text (a scalar), and where its rows
-        begin and end (vectors of one); it may use any value of this graph. A text never meets the
-        rows of another: nothing is padded or masked, and the cost is the sum of what each text
-        costs.
+        *compute* gets the graph to append to, the rows of *states* that are the text's (they count
+        along *axis*), and the number of the text (a scalar); it may use any value of this graph. A
+        text never meets the rows of another: nothing is padded or masked, and the cost is the sum
+        of what each text costs. A lone text needs no loop: all rows are its own.
         """
+        alone, several = Graph(self.root), Graph(self.root)
+        only = compute(alone, states, self.scalar(0))  # at once, without copying the rows
+        joined = several._looped(states, compute, axis)
+        branches = {
+            "then_branch": onnx_format.graph(
+                self.name("alone"), alone.nodes, [], [any_tensor_type(only, FLOAT)]
+            ),
+            "else_branch": onnx_format.graph(
+                self.name("several"), several.nodes, [], [any_tensor_type(joined, FLOAT)]
+            ),
+        }
+        return self.op("If", "lone", **branches)
+
+    def _looped(
+        self, states: Value, compute: Callable[[Graph, Value, Value], Value], axis: int
+    ) -> Value:
+        """What `each_text` gives, taking one text after the other."""
         body, name = Graph(self.root), self.name("each_text")
         number, proceed, results = f"{name}.number", f"{name}.proceed", f"{name}.results"
         begin = body.op("Gather", "begins", number)
         end = body.op("Gather", "ends", number)
-        longer = body.op("SequenceInsert", results, compute(body, number, begin, end))
+        rows = body.op("Slice", states, begin, end, self.constant(axis))
+        longer = body.op("SequenceInsert", results, compute(body, rows, number))
         always = body.op("Identity", proceed)
         graph = onnx_format.graph(
             name,
@@ -119,6 +148,7 @@ class Graph:
             tensor_type("begins", INT64, "count", 1),
             tensor_type("ends", INT64, "count", 1),
             tensor_type("texts", INT64),
+            tensor_type("lone", BOOL),
         ]
         outputs = [tensor_type("logits", FLOAT, "count", "labels")]
         weights = [external_tensor(name, array) for name, array in self.weights.items()]

@@ -169,14 +169,13 @@ class Layers:
         parameters = zip(*(self._parameters(part, width, width) for part in parts), strict=True)
         projected = self._product(graph, states, *map(np.concatenate, parameters))
         projected = graph.op("Unsqueeze", projected, graph.constant(0))  # (1, rows, 3 * width)
-        axis = graph.constant(1)
 
-        def attend(body: Graph, _: Value, begin: Value, end: Value) -> Value:
-            rows = body.op("Slice", projected, begin, end, axis)
+        def attend(body: Graph, rows: Value, _: Value) -> Value:
             query, key, value = body.ops("Split", rows, outputs=3, axis=2, num_outputs=3)
             return body.op("MultiHeadAttention", query, key, value, num_heads=shape.heads)
 
-        return graph.op("Squeeze", graph.each_text(attend, axis=1), graph.constant(0))
+        attended = graph.each_text(projected, attend, axis=1)
+        return graph.op("Squeeze", attended, graph.constant(0))
 
     def _attend_from_first(
         self, first: Value, states: Value, names: LayerNames, shape: Shape
@@ -200,13 +199,12 @@ class Layers:
         query = graph.op("Transpose", query, perm=[1, 0, 2])  # (texts, heads, width)
         axis = graph.constant(0)
 
-        def attend(body: Graph, number: Value, begin: Value, end: Value) -> Value:
-            rows = body.op("Slice", states, begin, end, axis)  # (length, width)
+        def attend(body: Graph, rows: Value, number: Value) -> Value:  # (length, width)
             scores = body.op("FusedMatMul", body.op("Gather", query, number), rows, transB=1)
             gathered = body.op("MatMul", body.op("Softmax", scores), rows)  # (heads, width)
             return body.op("Unsqueeze", gathered, axis)
 
-        gathered = graph.each_text(attend, axis=0)  # (texts, heads, width)
+        gathered = graph.each_text(states, attend, axis=0)  # (texts, heads, width)
         gathered = graph.op(
             "FusedMatMul", gathered, graph.weight(value), transBatchA=1, transB=1
         )  # (heads, texts, head width)

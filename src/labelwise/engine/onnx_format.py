@@ -81,6 +81,11 @@ def tensor_type(name: str, element: int, *shape: int | str) -> bytes:
     return _field(1, name) + _field(2, _field(1, kind))
 
 
+def any_tensor_type(name: str, element: int) -> bytes:
+    """ValueInfoProto of a tensor of any shape."""
+    return _field(1, name) + _field(2, _field(1, _field(1, element)))
+
+
 def sequence_type(name: str, element: int) -> bytes:
     """ValueInfoProto of a sequence of tensors of any shape."""
     tensors = _field(1, _field(1, element))

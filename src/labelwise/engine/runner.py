@@ -64,6 +64,7 @@ class Runner:
             "begins": starts[:-1],
             "ends": starts[1:],
             "texts": np.array(len(packed)),
+            "lone": np.array(len(packed) == 1),
         }
         return (self._alone if alone else self._beside).run(feed)
 
