@@ -296,6 +296,7 @@ def test_a_program_meets_its_claims_and_ends_with_its_document(program, argument
         ("parity", {"logits", "scores", "lengths"}),
         ("engines", {"ids", "texts", "seconds"}),
         ("compare", {"settings", "cases"}),
+        ("limits", {"reviews", "lone"}),
     ],
 )
 def test_a_program_that_needs_torch_meets_its_claims_and_ends_with_its_document(
