@@ -163,7 +163,7 @@ class Batcher:
         finally:
             with self._changed:
                 self._queue.drop(job)
-        return np.stack(job.rows)
+        return np.array(job.rows)
 
     def _admit(self, job: Job, seconds: float) -> None:
         """Put *job*, for which somebody waits so many *seconds*, into the queue; or refuse it."""

@@ -78,7 +78,7 @@ def answers(
     logits: Sequence[np.ndarray], function: Function, labels: Sequence[str], top_k: int | None
 ) -> list[list[Score]]:
     """The *top_k* best scores of each text, all where None, from its *logits*, ``(labels,)``."""
-    return [rank(row, labels, top_k) for row in apply(function, np.stack(logits))]
+    return [rank(row, labels, top_k) for row in apply(function, np.array(logits))]
 
 
 def rank(scores: np.ndarray, labels: Sequence[str], top_k: int | None = None) -> list[Score]:
@@ -86,5 +86,6 @@ def rank(scores: np.ndarray, labels: Sequence[str], top_k: int | None = None) ->
 
     The best comes first; equal scores keep the order of their classes.
     """
-    order = np.argsort(-scores, kind="stable")[:top_k]
-    return [Score(labels[number], float(scores[number])) for number in order]
+    values = scores.tolist()
+    order = sorted(range(len(values)), key=values.__getitem__, reverse=True)[:top_k]
+    return [Score(labels[number], values[number]) for number in order]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,8 +29,9 @@ class Packed:
 
 def pack(texts: Sequence[Encoded]) -> Packed:
     """*texts*, at least one, laid end to end in their order."""
-    starts = np.zeros(len(texts) + 1, np.int64)
-    np.cumsum([len(text) for text in texts], out=starts[1:])
+    starts = np.array([0, *accumulate(map(len, texts))], np.int64)
+    if len(texts) == 1:
+        return Packed(texts[0].ids, texts[0].types, starts)
     ids = np.concatenate([text.ids for text in texts])
     return Packed(ids, np.concatenate([text.types for text in texts]), starts)
 
@@ -59,6 +61,8 @@ def positions(packed: Packed, padding_id: int | None) -> np.ndarray:
     holds that id, it gets the position ``padding_id`` and is not counted, as in the RoBERTa family
     of transformers (``create_position_ids_from_input_ids``).
     """
+    if padding_id is None and len(packed) == 1:
+        return np.arange(len(packed.ids))
     starts, lengths = packed.starts[:-1], np.diff(packed.starts)
     if padding_id is None:
         counted: np.ndarray = np.arange(len(packed.ids)) - np.repeat(starts, lengths)

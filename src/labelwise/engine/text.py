@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from labelwise.engine.tokenizer_files import guarded, read_settings, read_tokenizer
+from labelwise.engine.tokenizer_files import fails, guarded, read_settings, read_tokenizer
 from labelwise.errors import BadFile, BadInput
 
 if TYPE_CHECKING:
@@ -105,15 +105,19 @@ class Tokenizer:
         ]
 
     def _encode(self, text: Text, number: int, truncation: Truncation, limit: int) -> Encoded:
-        _check_types(text, number)
+        if not isinstance(text, str):
+            _check_types(text, number)
         try:
-            with guarded("the tokenizer"):
-                encoding = self._rust.encode_batch_fast([text])[0]
-        except BadFile:
+            encoding = self._rust.encode_batch_fast([text])[0]
+        except BaseException as reason:
+            if not fails(reason):
+                raise
             _check_unicode(text, number)
             raise BadFile(f"the tokenizer fails on text {number}; its files are broken") from None
         ids = np.array(encoding.ids, dtype=np.int64)
-        types = np.array(encoding.type_ids, np.int64) if self._typed else np.zeros_like(ids)
+        types = (
+            np.array(encoding.type_ids, np.int64) if self._typed else np.zeros(len(ids), np.int64)
+        )
         if len(ids) <= limit:
             return Encoded(ids, types, full_length=len(ids))
         owners = np.array(encoding.sequence_ids, dtype=np.float32)

@@ -118,11 +118,16 @@ def guarded(what: str) -> Iterator[None]:
     except BadFile:
         raise
     except BaseException as reason:
-        # A panic derives from BaseException, and its class cannot be imported.
-        if not isinstance(reason, Exception) and type(reason).__name__ != "PanicException":
+        if not fails(reason):
             raise
         why = str(reason).partition("\n")[0]
         raise BadFile(f"{what} cannot be used: {why:.150}") from None
+
+
+def fails(reason: BaseException) -> bool:
+    """Whether *reason* is a failure, of the Rust library too, and no request to end."""
+    # A panic derives from BaseException, and its class cannot be imported.
+    return isinstance(reason, Exception) or type(reason).__name__ == "PanicException"
 
 
 def _from_json(folder: Path) -> tokenizers.Tokenizer | None:

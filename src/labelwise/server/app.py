@@ -153,13 +153,15 @@ async def classify(request: Request) -> Response:
     visit = visit_of(request)
     visit.found, visit.scores = found, scores
 
-    response = json_response(scores[0] if flat and query.is_single else scores)
-    response.headers["x-compute-type"] = "cache" if found.cached else "cpu"
-    response.headers["x-compute-characters"] = str(characters)
-    response.headers["x-compute-tokens"] = str(sum(row.length for row in found.rows))
-    response.headers["x-compute-time"] = f"{perf_counter() - started:.3f}"
-    response.headers["x-inference-id"] = uuid4().hex
-    response.headers["x-sha"] = entry.sha
+    headers = {
+        "x-compute-type": "cache" if found.cached else "cpu",
+        "x-compute-characters": str(characters),
+        "x-compute-tokens": str(sum(row.length for row in found.rows)),
+        "x-compute-time": f"{perf_counter() - started:.3f}",
+        "x-inference-id": uuid4().hex,
+        "x-sha": entry.sha,
+    }
+    response = json_response(scores[0] if flat and query.is_single else scores, headers=headers)
     for warning in _warnings(found.rows, unknown, entry):
         response.headers.append("x-hf-warning", warning)
     return response

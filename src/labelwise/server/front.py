@@ -46,7 +46,7 @@ class Front:
     With *hosts*, requests for any other host get 403: a page of another site whose name was made
     to lead here (DNS rebinding) cannot talk to a server on loopback. *is_ending* says whether the
     server is about to end, and nobody may hold it up. *report* is called once for each request:
-    just before its answer begins, or when the caller has left before.
+    just after its answer, or when the caller has left before.
     """
 
     def __init__(
@@ -124,7 +124,8 @@ class _Passing:
         if message["type"] == "http.response.start":
             self.answered = True
             self._visit.end(message["status"])
-            self._report(self._visit)
+            # After the answer, which it would hold up, and before any later request.
+            asyncio.get_running_loop().call_soon(self._report, self._visit)
             message["headers"].append((b"x-request-id", self._visit.request_id.encode()))
             if self._state.get("cors"):
                 message["headers"] += _CORS

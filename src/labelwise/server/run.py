@@ -99,6 +99,7 @@ class _Server(uvicorn.Server):
             log_config=None,
             log_level=logging.WARNING,
             access_log=False,
+            proxy_headers=False,  # any caller could write them
             server_header=False,
             ws="none",
             lifespan="on",
