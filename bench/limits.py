@@ -4,8 +4,9 @@ leave the least to gain: long texts, and one short text at a time.
 For long texts the limit is the products alone: five of DistilBERT's six layers as a chain of
 products over the same numbers of rows, without biases, norms, activations or attention, and then as
 much longer as attention's operations would take at the same rate. For the short text it is the
-engine behind uvicorn and one thread, with ids and answer prepared: nothing is decoded, turned into
-ids, queued, counted or written. Needs LABELWISE_SHARED, for the texts.
+engine behind uvicorn and one thread: once with ids and answer prepared, and once with the task and
+nothing else (JSON to a text, ids, logits, scores, JSON), where nothing is checked, queued, counted
+or explained in headers. Needs LABELWISE_SHARED, for the texts.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import onnxruntime as ort
 import uvicorn
@@ -27,7 +29,7 @@ import models
 from compare import classifier, main_cases
 from labelwise.core.model import BATCH_IDS
 from labelwise.engine import onnx_format
-from labelwise.engine.packing import pack, split
+from labelwise.engine.packing import Packed, pack, split
 from labelwise.engine.processors import Streams, available
 from peers.lineup import LINEUP, contestant
 from peers.load import HOST, closed_loop
@@ -38,9 +40,10 @@ from timing import Contestant, interleaved, middle, times_faster
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
+    from labelwise.engine.runner import Runner
     from labelwise.engine.text import Encoded
     from peers.texts import Case
     from timing import Turn
@@ -150,24 +153,27 @@ def short_text(at: Path, case: Case, options: Namespace) -> dict[str, float]:
         contestant(LINEUP["labelwise"], at, [case], options.folder) as ours,
         contestant(LINEUP["ort, as they come"], at, [case], options.folder) as runtime,
         Contestant(bare, at, case.ids[0]) as behind,
+        Contestant(task, at) as working,
     ):
-        port = behind.answer("port")
-        bare_turn: Turn = partial(closed_loop, port, requests, 1)
+        bare_turn: Turn = partial(closed_loop, behind.answer("port"), requests, 1)
+        task_turn: Turn = partial(closed_loop, working.answer("port"), requests, 1)
         turns = interleaved(
             {
                 "labelwise": ours.turn(case),
                 "runtime in process": runtime.turn(case),
                 "engine in process": behind.turn("engine", len(requests)),
                 "engine behind bare HTTP": bare_turn,
+                "task behind bare HTTP": task_turn,
             },
             options.rounds * 2,
         )
     limit, mine = turns["engine behind bare HTTP"], turns["labelwise"]
-    theirs = turns["runtime in process"]
+    theirs, least = turns["runtime in process"], turns["task behind bare HTTP"]
     return {
         **{f"{name}, ms": middle(turns[name]) * 1e3 for name in turns},
         "share": 1 / times_faster(limit, mine),
         "the limit is times the runtime": times_faster(limit, theirs),
+        "the task is times the runtime": times_faster(least, theirs),
         "labelwise is times the runtime": times_faster(mine, theirs),
     }
 
@@ -175,15 +181,43 @@ def short_text(at: Path, case: Case, options: Namespace) -> dict[str, float]:
 def bare(at: Path, text: Encoded) -> Mapping[str, Callable[[], Any]]:
     """A server that runs *text* for every request and answers the same; and its port."""
     runner, packed = models.runner(at, Streams(1, available())), pack([text])
+
+    async def answer(_: bytes, run: Callable[[Packed], Awaitable[np.ndarray]]) -> bytes:
+        await run(packed)
+        return ANSWER
+
+    return {"port": lambda: listening(runner, answer), "engine": lambda: runner.run(packed)}
+
+
+def task(at: Path) -> Mapping[str, Callable[[], Any]]:
+    """A server that does for each request what its answer needs, and nothing else; and its port."""
+    runner = models.runner(at, Streams(1, available()))
+    tokenizer = Tokenizer.from_file(str(at / "tokenizer.json"))
+
+    async def answer(body: bytes, run: Callable[[Packed], Awaitable[np.ndarray]]) -> bytes:
+        ids = np.array(tokenizer.encode(msgspec.json.decode(body)["inputs"]).ids)
+        logits = await run(Packed(ids, np.zeros_like(ids), np.array([0, len(ids)])))
+        scores = np.exp(logits[0] - logits[0].max())
+        scores /= scores.sum()
+        labels = [{"label": f"LABEL_{n}", "score": float(score)} for n, score in enumerate(scores)]
+        return msgspec.json.encode([sorted(labels, key=lambda each: -each["score"])])
+
+    return {"port": lambda: listening(runner, answer)}
+
+
+def listening(runner: Runner, answer: Callable[..., Awaitable[bytes]]) -> int:
+    """The port of a server that answers a body with what *answer* makes of it on one thread."""
     engine, port = ThreadPoolExecutor(1), free_port()
     kind = (b"content-type", b"application/json")
-    length = (b"content-length", str(len(ANSWER)).encode())
+
+    async def run(packed: Packed) -> np.ndarray:
+        return await asyncio.get_running_loop().run_in_executor(engine, runner.run, packed)
 
     async def app(_scope: Any, receive: Any, send: Any) -> None:
-        await receive()
-        await asyncio.get_running_loop().run_in_executor(engine, runner.run, packed)
-        await send({"type": "http.response.start", "status": 200, "headers": [kind, length]})
-        await send({"type": "http.response.body", "body": ANSWER})
+        body = await answer((await receive())["body"], run)
+        headers = [kind, (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
     config = uvicorn.Config(
         app, host=HOST, port=port, log_config=None, access_log=False, ws="none", lifespan="off"
@@ -191,7 +225,7 @@ def bare(at: Path, text: Encoded) -> Mapping[str, Callable[[], Any]]:
     Thread(target=uvicorn.Server(config).run, daemon=True).start()
     while socket.socket().connect_ex((HOST, port)):
         time.sleep(0.05)
-    return {"port": lambda: port, "engine": lambda: runner.run(packed)}
+    return port
 
 
 if __name__ == "__main__":
