@@ -34,7 +34,7 @@ ROWS = [
     ("compare", "lone, against the best", "one caller, 16 ids: the best server", "x"),
     ("compare", "lone, against ort", "ONNX Runtime in process", "x"),
     ("limits", "reviews", "reviews: of what the products alone allow", "%"),
-    ("limits", "lone", "one caller: of the engine behind bare HTTP", "%"),
+    ("limits", "lone", "one caller: of the task alone behind bare HTTP", "%"),
     ("steady", "three", "three in ten texts repeated: itself without the cache", "x"),
     ("int8", "distilbert-base", "int8: itself in fp32", "x"),
     (
