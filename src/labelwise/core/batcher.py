@@ -237,16 +237,16 @@ class Batcher:
             self._start_thread()
 
     def _end(self, batch: Batch, outcomes: list[Outcome]) -> None:
-        """Have the event loop hand out the *outcomes* of *batch*, and note how long it took."""
+        """Note how long *batch* took, and have the event loop hand out its *outcomes*."""
         seconds = monotonic() - batch.started
+        with self._changed:
+            self._running.discard(batch)
+            streams = self._streams if batch.alone else 1
+            self._queue.lines[batch.model].learn(batch.ids, seconds * streams)
         self._observe(batch, seconds)
         loop = batch.places[0][0].answer.get_loop()
         with suppress(RuntimeError):  # it is closed: nobody waits
             loop.call_soon_threadsafe(_hand_out, batch, outcomes)
-        with self._changed:  # while the event loop wakes up
-            self._running.discard(batch)
-            streams = self._streams if batch.alone else 1
-            self._queue.lines[batch.model].learn(batch.ids, seconds * streams)
 
 
 def _outcomes(batch: Batch, texts: list[Encoded]) -> list[Outcome]:

@@ -91,9 +91,10 @@ class Model:
         encoded = self.tokenizer.encode(texts, truncation=truncation, max_length=max_length)
         words, types = self._architecture.vocabulary, self._architecture.types
         for text in encoded:
-            if text.ids.max() >= words or (types > 1 and text.types.max() >= types):
+            most = max(text.ids.tolist())  # of few numbers sooner than NumPy's
+            if most >= words or (types > 1 and text.types.max() >= types):
                 raise BadModel(
-                    f"{self.location.id}: the tokenizer gives the id {text.ids.max()} of type "
+                    f"{self.location.id}: the tokenizer gives the id {most} of type "
                     f"{text.types.max()}, but the model knows {words} ids and {types} types; "
                     "their files do not belong together"
                 )
