@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from labelwise.core.cache import Key, Row, ids_key, text_key
 from labelwise.core.model import Model
 from labelwise.engine.text import characters
-from labelwise.errors import BadInput, LabelwiseError, TooLarge
+from labelwise.errors import BadInput, EngineFailed, TooLarge
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from labelwise.core.batcher import Batcher
     from labelwise.core.cache import Cache
@@ -32,6 +33,7 @@ _FEW_CHARACTERS = 400
 
 # A model, and for how many seconds it turned the texts of a request into ids.
 Observe = Callable[[Model, float], object]
+Rows = dict[Key, Row]
 
 
 class Found(NamedTuple):
@@ -49,16 +51,27 @@ class _Request:
     entry: Entry
     encode: Callable[[Sequence[Text]], list[Encoded]]
     deadline: float  # on the monotonic clock
-    own: set[Key] = field(default_factory=set)  # texts that it had to have computed itself
 
 
 class _Flight:
-    """Texts that are being computed, and how many requests wait for them."""
+    """A computation that others may join: its texts, its task, and how many requests wait for it.
 
-    def __init__(self, keys: Sequence[Key], task: asyncio.Task[dict[Key, Row]]) -> None:
+    It is in the table of flights from its start to the step in which it ends or is cancelled. So
+    whoever finds it there finds it under way.
+    """
+
+    task: asyncio.Task[Rows | Exception]
+
+    def __init__(self, keys: Collection[Key]) -> None:
         self.keys = keys
-        self.task = task
         self.waiting = 0
+
+    async def outcome(self) -> Rows | Exception:
+        """The rows of its texts, or why there are none. To cancel the wait leaves it under way."""
+        await asyncio.wait([self.task])
+        if self.task.cancelled():  # by the end of the event loop: nobody else does while some wait
+            return EngineFailed("the engine ended while it had this text; send it again")
+        return self.task.result()
 
 
 class Inference:
@@ -109,72 +122,87 @@ class Inference:
             encoded = await self._encoded(request, texts)
             return Found(await self._run(request, encoded), cached=False, hits=0)
         keys = [text_key(entry.makes, text, truncation, max_length) for text in texts]
-        wanted = dict(zip(keys, texts, strict=True))
-        known = {key: row for key in wanted if (row := self._cache.get(key))}
-        cached = len(known) == len(wanted)
+        known = {key: row for key in keys if (row := self._cache.get(key))}
+        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+        if not missing:
+            return Found([known[key] for key in keys], cached=True, hits=len(keys))
         try:
-            while len(known) < len(wanted):  # again where the computation of another has failed
-                missing = {key: text for key, text in wanted.items() if key not in known}
-                known |= await self._fetch(request, missing, self._cache)
+            rows, own = await self._fetch(request, missing, self._cache)
         except TooLarge:
             raise
         except BadInput:
             await self._encoded(request, texts)  # says which one of all it is
             raise
-        hits = sum(key not in request.own for key in keys)
-        return Found([known[key] for key in keys], cached, hits)
+        known |= rows
+        hits = sum(key not in own for key in keys)
+        return Found([known[key] for key in keys], cached=False, hits=hits)
 
     async def _fetch(
         self, request: _Request, missing: dict[Key, Text], cache: Cache
-    ) -> dict[Key, Row]:
-        """The rows that are *missing*, from computations under way, and from one for the rest.
+    ) -> tuple[Rows, Collection[Key]]:
+        """The rows that are *missing*, and the keys of those that were computed for this request.
 
-        Where one of the others fails, its rows are left out: why it failed is not for this caller.
+        What is under way is waited for, and the rest is computed for everybody who joins. Where a
+        computation of another fails, its texts are computed once more, for this request alone: why
+        it failed may be the other's own.
         """
-        flights = {flight for key in missing if (flight := self._flights.get(key))}
+        under_way = [flight for key in missing if (flight := self._flights.get(key))]
         rest = {key: text for key, text in missing.items() if key not in self._flights}
         own = self._start(request, rest, cache) if rest else None
-        if own is not None:
-            flights.add(own)
-        for flight in flights:
-            flight.waiting += 1
-        found: dict[Key, Row] = {}
-        try:
+        found: Rows = {}
+        flights = dict.fromkeys([own, *under_way] if own else under_way)
+        with self._waiting_for(flights):
             for flight in flights:
-                try:
-                    found |= await asyncio.shield(flight.task)
-                except LabelwiseError:
-                    if flight is own:
-                        raise
-        finally:
-            for flight in flights:
-                self._leave(flight)
-        return found
+                outcome = await flight.outcome()
+                if not isinstance(outcome, Exception):
+                    found |= outcome
+                elif flight is own:
+                    raise outcome
+        failed = {key: text for key, text in missing.items() if key not in found}
+        if failed:
+            found |= await self._compute(request, failed, cache)
+        return found, rest.keys() | failed.keys()
 
     def _start(self, request: _Request, texts: dict[Key, Text], cache: Cache) -> _Flight:
         """Compute *texts* from now on, for everybody who joins."""
-        request.own.update(texts)
-        task = asyncio.create_task(self._compute(request, texts, cache))
-        flight = _Flight(list(texts), task)
+        flight = _Flight(texts.keys())
+        flight.task = asyncio.create_task(self._fly(flight, request, texts, cache))
         self._flights |= dict.fromkeys(texts, flight)
-        task.add_done_callback(lambda _: self._forget(flight))
         return flight
 
-    def _leave(self, flight: _Flight) -> None:
-        """One waits no more; without any, what is not computed yet never will be."""
-        flight.waiting -= 1
-        if not flight.waiting and not flight.task.done():
-            self._forget(flight)  # at once: nobody is to join what is about to end
-            flight.task.cancel()
+    async def _fly(
+        self, flight: _Flight, request: _Request, texts: dict[Key, Text], cache: Cache
+    ) -> Rows | Exception:
+        """The outcome of *flight*, which leaves the table in the same step."""
+        try:
+            return await self._compute(request, texts, cache)
+        except Exception as reason:  # noqa: BLE001 - raised where it is known who is to have it
+            return reason
+        finally:
+            self._forget(flight)
+
+    @contextmanager
+    def _waiting_for(self, flights: Collection[_Flight]) -> Iterator[None]:
+        """Count one more who waits for *flights*. Without any, one that is under way is cancelled,
+        and leaves the table in the same step.
+        """
+        for flight in flights:
+            flight.waiting += 1
+        try:
+            yield
+        finally:
+            for flight in flights:
+                flight.waiting -= 1
+                if not flight.waiting and not flight.task.done():
+                    self._forget(flight)
+                    flight.task.cancel()
 
     def _forget(self, flight: _Flight) -> None:
         for key in flight.keys:
-            if self._flights.get(key) is flight:
+            if self._flights.get(key) is flight:  # a cancelled one may have a successor
                 del self._flights[key]
 
-    async def _compute(
-        self, request: _Request, texts: dict[Key, Text], cache: Cache
-    ) -> dict[Key, Row]:
+    async def _compute(self, request: _Request, texts: dict[Key, Text], cache: Cache) -> Rows:
         """The rows of *texts*, remembered; equal ids are run once, if they are not known."""
         encoded = await self._encoded(request, list(texts.values()))
         ids = [ids_key(request.entry.makes, text) for text in encoded]

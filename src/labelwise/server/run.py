@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -19,6 +20,7 @@ from labelwise.engine import processors
 from labelwise.errors import BadInput
 from labelwise.server.app import create_app
 from labelwise.server.logs import set_up
+from labelwise.server.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +93,7 @@ def _end(*_: object) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, which greets when it listens, and refuses new work as soon as it is to end."""
+    """uvicorn, which greets when it listens, is watched, and refuses new work when it is to end."""
 
     def __init__(self, app: Starlette, request_timeout: float, greet: Callable[[], None]) -> None:
         config = uvicorn.Config(
@@ -112,11 +114,13 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._watchdog = Watchdog(asyncio.get_running_loop())
         self._greet()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._end()
         await super().shutdown(sockets)
+        self._watchdog.stop()
 
 
 def _taken(host: str, port: int) -> socket.socket:
