@@ -13,10 +13,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime as ort
 
 import models
 from labelwise.engine.processors import available
+from labelwise.engine.runtime import ort
 from report import Figure, finish, parser, read, say
 from timing import Contestant, apart, interleaved, summary, times_faster
 

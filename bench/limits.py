@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-import onnxruntime as ort
 import uvicorn
 from tokenizers import Tokenizer
 
@@ -31,6 +30,7 @@ from labelwise.core.model import BATCH_IDS
 from labelwise.engine import onnx_format
 from labelwise.engine.packing import Packed, pack, split
 from labelwise.engine.processors import Streams, available
+from labelwise.engine.runtime import ort
 from peers.lineup import LINEUP, contestant
 from peers.load import HOST, closed_loop
 from peers.servers import asked

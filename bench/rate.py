@@ -11,12 +11,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime as ort
 
 import models
 from labelwise.engine import onnx_format
 from labelwise.engine.packing import pack
 from labelwise.engine.processors import available
+from labelwise.engine.runtime import ort
 from report import Figure, finish, parser, read, say
 from timing import interleaved, middle, side_by_side, times_faster, turn
 

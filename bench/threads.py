@@ -10,12 +10,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-import onnxruntime as ort
-
 import models
 from labelwise.core.locate import locate
 from labelwise.engine.packing import pack
 from labelwise.engine.processors import Streams, available
+from labelwise.engine.runtime import ort
 from report import finish, parser, read, say
 from timing import interleaved, middle, settle, side_by_side, summary, times_faster, turn
 

@@ -38,6 +38,7 @@ class Hub:
     def __init__(self):
         self.repositories = {}
         self.requests = []
+        self.user_agents = set()
         handler = type("Handler", (_Handler,), {"hub": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -92,6 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self):
         path = urlsplit(self.path).path
         self.hub.requests.append((self.command, unquote(path)))
+        self.hub.user_agents.add(self.headers["User-Agent"])
         status, headers, body = self._response(path)
         if "Authorization" not in self.headers:
             headers["X-HF-Warning"] = _WARNING

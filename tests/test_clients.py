@@ -158,6 +158,7 @@ def run(name, servers, home) -> Run:
         cwd=folder or home,
         env={
             "PATH": os.environ["PATH"],
+            "HF_HUB_DISABLE_TELEMETRY": "1",
             "HOME": str(home),
             "HF_HOME": str(home),
             "HF_ENDPOINT": servers.guarded,

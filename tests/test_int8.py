@@ -73,9 +73,8 @@ def test_an_output_of_zeros_stays_zero():
 @pytest.fixture(scope="module")
 def multiply():
     """A function of states, weight, bias and the largest integer of a weight, in the runtime."""
-    import onnxruntime as ort  # noqa: PLC0415
-
     from labelwise.engine import onnx_format as onnx  # noqa: PLC0415
+    from labelwise.engine.runtime import ort  # noqa: PLC0415
 
     def run(states, weight, bias, largest):
         graph = Graph()

@@ -10,10 +10,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import onnxruntime as ort
 
 from engines import padded
 from labelwise.engine.processors import available
+from labelwise.engine.runtime import ort
 from timing import Contestant, Turn
 
 if TYPE_CHECKING:

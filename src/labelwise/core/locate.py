@@ -121,6 +121,9 @@ def _checked(folder: Path) -> Path:
 
 def _on_hub(model: str, *, progress: bool) -> Location:
     """The snapshot of the Hub id *model* in the Hub's cache, brought up to date where possible."""
+    # Read when the client is imported. Without it the client tells the Hub what else is installed,
+    # and asks it for a list of tools to tell which of them started this process.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     name, revision = _parsed(model)
     # The error of the HTTP library beneath, which is not the same in all versions of the client.
     http_error = import_module("huggingface_hub.errors").HTTPError

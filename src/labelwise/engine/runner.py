@@ -9,12 +9,12 @@ from threading import BoundedSemaphore
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnxruntime as ort
 
 from labelwise.engine.graph import Graph
 from labelwise.engine.layers import Layers, exact_product
 from labelwise.engine.packing import positions
 from labelwise.engine.processors import Streams
+from labelwise.engine.runtime import ort
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
