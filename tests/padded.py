@@ -231,7 +231,9 @@ def padded_logits(
     positions = np.broadcast_to(np.arange(width), ids.shape)
     if config["model_type"] in ROBERTA_TYPES:
         real = ids != padding
-        positions, types = np.cumsum(real, 1) * real + padding, np.zeros_like(ids)
+        positions = np.cumsum(real, 1) * real + padding
+    if config.get("type_vocab_size", 2) == 1:
+        types = np.zeros_like(ids)
     rows = [ids, positions, types]
     tables = zip(names.tables, rows, strict=False)
     x = norm(sum(w[f"{table}.weight"][row] for table, row in tables), names.embedding_norm)

@@ -70,6 +70,20 @@ def test_every_type_equals_the_padded_specification(model_type, tmp_path):
     assert np.abs(expected[0] - expected[-1]).max() > 0.1  # the model tells texts apart
 
 
+@pytest.mark.parametrize("types", [1, 2, 3])
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_types_of_ids_count_where_the_model_has_rows_for_them(model_type, types, tmp_path):
+    values = config(model_type, type_vocab_size=types)
+    weights = random_weights(values)
+    runner = load(write_model(tmp_path, values, weights))
+    texts = texts_of([9, 30])
+    logits = runner.run(pack(texts))
+    assert np.abs(logits - padded_logits(values, weights, as_ids(texts))).max() < 2e-5
+    of_one_type = [Encoded(text.ids, np.zeros_like(text.ids), len(text)) for text in texts]
+    counts = np.abs(logits - runner.run(pack(of_one_type))).max() > 1e-3
+    assert counts == (types > 1 and model_type != "distilbert")
+
+
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_every_type_gives_the_logits_that_transformers_gave(model_type, tmp_path):
     recorded = RECORDED[model_type]

@@ -10,9 +10,10 @@ import pytest
 import tokenizers
 
 from labelwise.engine.text import Tokenizer
-from labelwise.errors import BadFile, BadInput
+from labelwise.errors import BadFile, BadInput, UnsupportedModel
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "##s", "É", "e"]
+GENERIC = {"tokenizer_class": "PreTrainedTokenizerFast"}  # what tokenizer.json says, and no more
 UNK, CLS, SEP, GOOD, BAD, FILM, PLURAL, ACUTE, E = 1, 2, 3, 5, 6, 7, 8, 9, 10
 
 
@@ -100,6 +101,120 @@ def test_settings_overrule_a_tokenizer_json_only_where_they_speak(folder):
     ]
 
 
+@pytest.mark.parametrize("place", ["tokenizer_config.json", "config.json"])
+@pytest.mark.parametrize("name", ["BertTokenizer", "BertTokenizerFast"])
+def test_the_class_is_what_the_settings_name_else_what_the_configuration_names(folder, place, name):
+    (folder / place).write_text(json.dumps({"tokenizer_class": name}))
+    assert ids(opened(folder, model_type="roberta"), "good films") == [
+        [CLS, GOOD, FILM, PLURAL, SEP]
+    ]
+
+
+def test_the_class_of_the_settings_goes_before_that_of_the_configuration(folder):
+    (folder / "config.json").write_text('{"tokenizer_class": "BertJapaneseTokenizer"}')
+    assert ids(opened(folder, tokenizer_class="BertTokenizer"), "good") == [[CLS, GOOD, SEP]]
+
+
+@pytest.mark.parametrize("place", ["tokenizer_config.json", "config.json"])
+@pytest.mark.parametrize("from_json", [True, False])
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("BertJapaneseTokenizer", "is program code"),
+        ("BertweetTokenizer", "is program code"),
+        ("HerbertTokenizerFast", "write PreTrainedTokenizerFast for tokenizer_class"),
+        ("MyTokenizer", "read are BertTokenizer, "),
+        (7, "read are BertTokenizer, "),
+    ],
+)
+def test_a_class_that_is_not_read_is_refused(folder, place, from_json, name, why):
+    if from_json:
+        as_json(folder)
+    (folder / place).write_text(json.dumps({"tokenizer_class": name}))
+    with pytest.raises(UnsupportedModel, match=why):
+        opened(folder)
+
+
+def test_a_class_that_cuts_words_otherwise_than_the_file_is_refused(folder):
+    as_json(folder)
+    with pytest.raises(BadFile, match="cuts words by WordPiece, but its tokenizer_class by BPE"):
+        opened(folder, model_type="roberta")
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"do_lower_case": True}, "do_lower_case"),
+        ({"strip_accents": False}, "strip_accents"),
+        ({"tokenize_chinese_chars": False}, "tokenize_chinese_chars"),
+    ],
+)
+def test_a_setting_that_the_file_has_no_place_for_is_refused(folder, settings, key):
+    as_json(folder, normalizer={"type": "NFC"})
+    assert ids(opened(folder), "good") == [[CLS, GOOD, SEP]]
+    with pytest.raises(BadFile, match=f"has {key}, but the normalizer of tokenizer.json has noth"):
+        opened(folder, **settings)
+
+
+def test_the_unknown_token_of_the_settings_goes_before_that_of_the_file(folder):
+    as_json(folder)
+    assert ids(opened(folder, **{"unk_token": "[MASK]"}), "awful") == [[CLS, 4, SEP]]
+
+
+USER = {"content": "<user>", "lstrip": False, "rstrip": False, "normalized": False}
+ADDED = [  # by the file that adds it
+    ("tokenizer_config.json", {"added_tokens_decoder": {"11": USER | {"special": False}}}),
+    ("tokenizer_config.json", {"extra_special_tokens": ["<user>"]}),
+    ("tokenizer_config.json", {"extra_special_tokens": {"user_token": "<user>"}}),
+    ("tokenizer_config.json", {"additional_special_tokens": ["<user>"]}),
+    ("tokenizer_config.json", {"user_token": "<user>"}),
+    ("tokenizer_config.json", {"mask_token": USER}),
+    ("added_tokens.json", {"<user>": 11}),
+    ("special_tokens_map.json", {"additional_special_tokens": ["<user>"]}),
+    ("special_tokens_map.json", {"extra_special_tokens": [USER]}),
+]
+
+
+@pytest.mark.parametrize("described", ["by a vocabulary", "by a file", "by a file alone"])
+@pytest.mark.parametrize(("place", "content"), ADDED)
+def test_added_tokens_of_every_file_are_looked_for(folder, place, content, described):
+    if described != "by a vocabulary":
+        as_json(folder)
+    if described == "by a file alone":
+        (folder / "config.json").write_text(json.dumps(GENERIC))
+    (folder / place).write_text(json.dumps(content))
+    assert ids(opened(folder), "good<user>film") == [[CLS, GOOD, len(WORDS), FILM, SEP]]
+
+
+def test_a_class_does_not_know_an_added_token_of_the_file_that_the_settings_leave_out(folder):
+    rust = opened(folder)._rust
+    rust.add_tokens(["<user>"])
+    rust.save(str(folder / "tokenizer.json"))
+    with_it, without = [CLS, GOOD, len(WORDS), SEP], [CLS, GOOD, UNK, UNK, UNK, SEP]
+    assert ids(opened(folder), "good <user>") == [with_it]
+    assert ids(opened(folder, added_tokens_decoder={}), "good <user>") == [without]
+    assert ids(opened(folder, added_tokens_decoder={}, **GENERIC), "good <user>") == [with_it]
+
+
+@pytest.mark.parametrize("from_json", [True, False])
+def test_special_tokens_are_cut_like_other_words_where_the_settings_say_so(folder, from_json):
+    if from_json:
+        as_json(folder)
+    (cut,) = ids(opened(folder, split_special_tokens=True), "good [SEP] bad")
+    assert cut == [CLS, GOOD, UNK, UNK, UNK, BAD, SEP]
+
+
+@pytest.mark.parametrize("said", [None, "left", "right"])
+@pytest.mark.parametrize("in_file", ["Left", "Right"])
+def test_a_long_text_loses_the_end_that_the_settings_name_else_the_file(folder, in_file, said):
+    truncation = {"direction": in_file, "max_length": 3, "strategy": "LongestFirst", "stride": 0}
+    as_json(folder, truncation=truncation)
+    settings = {"truncation_side": said} if said else {}
+    tokenizer = opened(folder, positions=4, **settings)
+    kept = BAD if (said or in_file.lower()) == "left" else GOOD
+    assert ids(tokenizer, "good good bad bad") == [[CLS, kept, kept, SEP]]
+
+
 def test_a_roberta_frames_pairs_with_two_separators_and_no_types(roberta):
     tokenizer = opened(roberta, model_type="roberta")
     (encoded,) = tokenizer.encode([("ba", "ba")])
@@ -182,7 +297,7 @@ def test_a_text_alone_may_have_more_special_ids_than_a_pair(folder):
     as_json(
         folder, post_processor=post | {"pair": [frame, first, second], "special_tokens": special}
     )
-    (encoded,) = opened(folder).encode(["good " * 9], max_length=1)
+    (encoded,) = opened(folder, **GENERIC).encode(["good " * 9], max_length=1)
     assert encoded.ids.tolist() == [*[CLS] * 6, GOOD]
 
 
@@ -374,7 +489,7 @@ def test_a_folder_without_a_tokenizer_says_what_was_looked_for(tmp_path):
 
 def test_a_vocabulary_of_another_class_is_not_mistaken_for_a_known_one(folder):
     """Tokenizers with rules of their own also keep a vocab.txt."""
-    with pytest.raises(BadFile, match=r"looked for tokenizer\.json$"):
+    with pytest.raises(UnsupportedModel, match="BertJapaneseTokenizer is program code"):
         opened(folder, tokenizer_class="BertJapaneseTokenizer")
     (folder / "tokenizer_config.json").unlink()
     with pytest.raises(BadFile, match=r"looked for tokenizer\.json, or vocab\.json and merges"):
@@ -506,7 +621,8 @@ def test_a_frame_without_special_ids_is_refused(folder):
                 folder,
                 post_processor={"type": "ByteLevel"}
                 | dict.fromkeys(("add_prefix_space", "trim_offsets", "use_regex"), True),
-            )
+            ),
+            **GENERIC,
         )
 
 

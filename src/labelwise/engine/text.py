@@ -62,7 +62,7 @@ class Tokenizer:
             BadFile: No file of it is there, or one is broken.
         """
         settings = read_settings(folder)
-        rust, typed = read_tokenizer(folder, model_type, settings)
+        rust, typed, keeps_end = read_tokenizer(folder, model_type, settings)
         with guarded(f"the tokenizer in {folder}"):
             single, pair = (rust.encode_batch_fast([text])[0] for text in ("", ("", "")))
         if not len(single):
@@ -73,7 +73,7 @@ class Tokenizer:
             least=least,
             _rust=rust,
             _typed=typed,
-            _keeps_end=settings.get("truncation_side") == "left",
+            _keeps_end=keeps_end,
         )
 
     def encode(

@@ -1,113 +1,117 @@
 """A folder's tokenizer files -> the Rust tokenizer that they describe.
 
-``tokenizer.json`` says everything. Older folders have only a vocabulary, as ``vocab.txt``
-(WordPiece) or as ``vocab.json`` and ``merges.txt`` (byte-level BPE): the rest is then what BERT
-and RoBERTa agreed on, changed by ``tokenizer_config.json`` and ``special_tokens_map.json``.
+``tokenizer.json`` says nearly everything. Older folders have only a vocabulary, as ``vocab.txt``
+(WordPiece) or as ``vocab.json`` and ``merges.txt`` (byte-level BPE): the rest is then what the
+tokenizer's class says. Either is changed by ``tokenizer_config.json``, ``special_tokens_map.json``
+and ``added_tokens.json``.
 """
 
 from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tokenizers
 from tokenizers import AddedToken, models, normalizers, pre_tokenizers, processors
 
 from labelwise.engine.files import exists, read_file, read_lines, read_object
+from labelwise.engine.tokenizer_classes import BY_MODEL_TYPE, CLASSES, SPECIAL, tokenizer_class
 from labelwise.errors import BadFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from labelwise.engine.tokenizer_classes import TokenizerClass
 
 _MOST_BYTES = 64 * 2**20  # of tokenizer.json; 17 MB is the largest of the known models
 _MOST_VOCABULARY = 16 * 2**20
+_NO_CHARACTER = "\U0010ffff"  # which no vocabulary has
 _MOST_LETTERS = 1000  # of a word; cutting one up takes the square of them
 
 
-@dataclass(frozen=True, slots=True)
-class _Style:
-    """What one kind of tokenizer agreed on, and its files leave out."""
-
-    typed: bool  # the second text of a pair has type 1
-    files: tuple[str, ...]  # of the vocabulary
-    special: Mapping[str, str]  # in the order in which those new to the vocabulary get their ids
+# Keys of special tokens beside those that have a key each. Once the settings are read, _NAMED holds
+# those with a name of their own, _EXTRA the others, and _ADDITIONAL, which is the older key, those
+# that ``special_tokens_map.json`` alone has.
+_NAMED = "model_specific_special_tokens"
+_EXTRA, _ADDITIONAL = "extra_special_tokens", "additional_special_tokens"
 
 
-_BERT = _Style(
-    typed=True,
-    files=("vocab.txt",),
-    special={
-        "unk_token": "[UNK]",
-        "sep_token": "[SEP]",
-        "pad_token": "[PAD]",
-        "cls_token": "[CLS]",
-        "mask_token": "[MASK]",
-    },
-)
-_ROBERTA = _Style(
-    typed=False,
-    files=("vocab.json", "merges.txt"),
-    special={
-        "bos_token": "<s>",
-        "eos_token": "</s>",
-        "unk_token": "<unk>",
-        "sep_token": "</s>",
-        "pad_token": "<pad>",
-        "cls_token": "<s>",
-        "mask_token": "<mask>",
-    },
-)
-# The kin of RoBERTa that use SentencePiece, whose vocabulary is read from tokenizer.json alone.
-_OTHER = replace(_ROBERTA, files=())
-_STYLES = {  # by tokenizer class, or by model type where no class is named
-    "BertTokenizer": _BERT,
-    "DistilBertTokenizer": _BERT,
-    "ElectraTokenizer": _BERT,
-    "RobertaTokenizer": _ROBERTA,
-    "bert": _BERT,
-    "distilbert": _BERT,
-    "electra": _BERT,
-    "roberta": _ROBERTA,
-}
+class TokenizerFiles(NamedTuple):
+    """What the files of a folder say of its tokenizer."""
+
+    rust: tokenizers.Tokenizer  # without padding and truncation
+    typed: bool  # the model is told the type of each token
+    keeps_end: bool  # a text that is too long loses its beginning
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """``tokenizer_config.json`` with the special tokens of ``special_tokens_map.json``; may be {}.
+    """``tokenizer_config.json`` with what older files add to it; may be {}.
+
+    That is the class that ``config.json`` names, and, unless the settings have added tokens of
+    their own, the special tokens of ``special_tokens_map.json``.
 
     Raises:
         BadFile: One of them is there and is not a JSON object.
     """
     settings = _read_optional(folder / "tokenizer_config.json")
-    if settings.get("added_tokens_decoder") is None:  # else newer than the second file
-        settings |= _read_optional(folder / "special_tokens_map.json")
-    return settings
+    if not settings.get("tokenizer_class"):
+        settings["tokenizer_class"] = _read_optional(folder / "config.json").get("tokenizer_class")
+    older = {}
+    if settings.get("added_tokens_decoder") is None:
+        older = _read_optional(folder / "special_tokens_map.json")
+    return settings | older | _extra(settings, older)
 
 
-def read_tokenizer(
-    folder: Path, model_type: str, settings: Mapping[str, Any]
-) -> tuple[tokenizers.Tokenizer, bool]:
-    """The tokenizer in *folder*, without padding or truncation, and whether its types count.
+def _extra(settings: Mapping[str, Any], older: Mapping[str, Any]) -> dict[str, Any]:
+    """The special tokens without a key of their own that both files have, as transformers joins
+    them: an object names its tokens; of a list under the older key only one counts.
+    """
+    both = {key: settings[key] for key in (_EXTRA, _ADDITIONAL) if key in settings}
+    if _ADDITIONAL in both and not both.get(_EXTRA):
+        both[_EXTRA] = both.pop(_ADDITIONAL)
+    named = both.pop(_EXTRA) if isinstance(both.get(_EXTRA), dict) else {}
+    if isinstance(older.get(_EXTRA), dict):
+        named, _ = named | older[_EXTRA], both.pop(_EXTRA, None)
+    elif _EXTRA in older:
+        known = both.get(_EXTRA) or []
+        both[_EXTRA] = [*known, *(token for token in older[_EXTRA] or () if token not in known)]
+    last = None if _EXTRA in both else older.get(_ADDITIONAL, both.get(_ADDITIONAL))
+    if isinstance(last, dict):
+        named, last = named | last, None
+    for key, value in ((_EXTRA, both.get(_EXTRA)), (_ADDITIONAL, last)):
+        if not isinstance(value or [], list):
+            raise BadFile(f"tokenizer_config.json: {key} must be a list or an object")
+    return {_NAMED: named, _EXTRA: both.get(_EXTRA) or [], _ADDITIONAL: last or []}
+
+
+def read_tokenizer(folder: Path, model_type: str, settings: Mapping[str, Any]) -> TokenizerFiles:
+    """The tokenizer in *folder*, as transformers' class for it reads the files.
 
     Raises:
-        BadFile: No file of it is there, or one is broken.
+        BadFile: No file of it is there, or one is broken or contradicts another.
+        UnsupportedModel: The folder asks for a class that is not read here.
     """
-    kind = str(settings.get("tokenizer_class") or model_type).removesuffix("Fast")
-    style = _STYLES.get(kind) or _STYLES.get(model_type, _OTHER)
+    kind = tokenizer_class(settings.get("tokenizer_class"), model_type)
     rust = _from_json(folder)
+    file_side = rust.truncation["direction"] if rust and rust.truncation else "right"
     if rust is None:
-        rust = _from_vocabulary(folder, _STYLES.get(kind, _OTHER), settings)
-    elif kind in _STYLES:
-        _overrule(rust, settings)
-    if rust.post_processor is None:
-        _frame(rust, style, settings)
+        rust = _from_vocabulary(folder, kind, settings)
+    elif kind.model:
+        _overrule(rust, folder, kind, settings)
+    with guarded(f"the tokenizer in {folder}"):
+        declared = _declared(folder, rust, settings)
+        if kind.model:
+            rust = _without_added_tokens(rust)
+        rust.add_tokens(_added_tokens(rust, declared, kind, settings))
+        if kind.model:
+            _frame(rust, kind, settings)
+    rust.encode_special_tokens = _flag(settings, "split_special_tokens", default=False)
     rust.no_padding()
     rust.no_truncation()
-    inputs = settings.get("model_input_names")
-    return rust, "token_type_ids" in inputs if isinstance(inputs, list) else style.typed
+    side = _one_of(settings, "truncation_side", ("left", "right")) or file_side
+    return TokenizerFiles(rust, _is_typed(kind, model_type, settings), side == "left")
 
 
 @contextmanager
@@ -156,42 +160,91 @@ def _check_frame(post: Mapping[str, Any]) -> None:
             raise ValueError(f"its frame names {piece['SpecialToken']['id']!r:.40} without an id")
 
 
-def _overrule(rust: tokenizers.Tokenizer, settings: Mapping[str, Any]) -> None:
+def _overrule(
+    rust: tokenizers.Tokenizer, folder: Path, kind: TokenizerClass, settings: Mapping[str, Any]
+) -> None:
     """Let ``tokenizer_config.json`` have the last word where both files speak.
 
     So does transformers. Where the settings are silent it goes on to overrule with defaults, which
-    here would lower-case texts for a cased vocabulary; this leaves ``tokenizer.json`` as it is.
+    here would lower-case texts for a cased vocabulary; this leaves ``tokenizer.json`` as it is: see
+    docs/decisions/0007-what-the-tokenizer-file-says.md
     """
-    normalizer, splitter = rust.normalizer, rust.pre_tokenizer
-    if isinstance(normalizer, normalizers.BertNormalizer):
-        for key, trait in (
-            ("do_lower_case", "lowercase"),
-            ("strip_accents", "strip_accents"),
-            ("tokenize_chinese_chars", "handle_chinese_chars"),
-        ):
-            setattr(normalizer, trait, _flag(settings, key, default=getattr(normalizer, trait)))
-    if isinstance(splitter, pre_tokenizers.ByteLevel):
-        default = splitter.add_prefix_space
-        splitter.add_prefix_space = _flag(settings, "add_prefix_space", default=default)
+    cuts = type(rust.model).__name__
+    if cuts != kind.model:
+        raise BadFile(
+            f"{folder}/tokenizer.json cuts words by {cuts}, but its tokenizer_class by "
+            f"{kind.model}; if the file is right, write PreTrainedTokenizerFast for tokenizer_class"
+        )
+    if settings.get("unk_token") is not None:
+        _overrule_unknown(rust, folder, _content(settings["unk_token"]))
+    for key, part, trait in _TRAITS[kind.model]:
+        value = _flag(settings, key, default=None)
+        if value is None:
+            continue
+        found = _part(getattr(rust, part), trait)
+        if found is None:
+            raise BadFile(
+                f"{folder}: tokenizer_config.json has {key}, but the {part} of tokenizer.json has "
+                f"nothing like it; take {key} out, or write PreTrainedTokenizerFast for "
+                "tokenizer_class, if the file is right"
+            )
+        setattr(found, trait, _SCHEMES[value] if trait == "prepend_scheme" else value)
+
+
+def _overrule_unknown(rust: tokenizers.Tokenizer, folder: Path, unknown: str) -> None:
+    """Let *unknown* stand for what the model of *rust* does not know."""
+    if isinstance(rust.model, models.WordPiece):
+        rust.model.unk_token = unknown
+    elif isinstance(rust.model, models.Unigram):
+        used = rust.model.id_to_token(rust.model.tokenize(_NO_CHARACTER)[0].id)
+        if used != unknown:
+            raise BadFile(
+                f"{folder}: unk_token is {unknown!r:.40} in tokenizer_config.json, but "
+                f"tokenizer.json uses {used!r:.40}; if the file is right, take unk_token out"
+            )
+
+
+# What settings mean to a tokenizer that cuts words in that way: the part of it, and its trait.
+_TRAITS = {
+    "WordPiece": (
+        ("do_lower_case", "normalizer", "lowercase"),
+        ("strip_accents", "normalizer", "strip_accents"),
+        ("tokenize_chinese_chars", "normalizer", "handle_chinese_chars"),
+    ),
+    "BPE": (("add_prefix_space", "pre_tokenizer", "add_prefix_space"),),
+    "Unigram": (("add_prefix_space", "pre_tokenizer", "prepend_scheme"),),
+}
+_SCHEMES = {True: "always", False: "never"}
+
+
+def _part(whole: Any, trait: str) -> Any:
+    """The part of *whole*, a normalizer or pre-tokenizer or a sequence of them, with that trait."""
+    parts = list(whole) if type(whole).__name__ == "Sequence" else [whole]
+    return next((part for part in parts if hasattr(part, trait)), None)
+
+
+def _without_added_tokens(rust: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """*rust* as its class makes it anew: it has the words of the model alone, and no frame."""
+    bare = tokenizers.Tokenizer(rust.model)
+    for part in ("normalizer", "pre_tokenizer"):
+        if (found := getattr(rust, part)) is not None:
+            setattr(bare, part, found)
+    return bare
 
 
 def _from_vocabulary(
-    folder: Path, style: _Style, settings: Mapping[str, Any]
+    folder: Path, kind: TokenizerClass, settings: Mapping[str, Any]
 ) -> tokenizers.Tokenizer:
-    """The tokenizer that *style* makes of the vocabulary in *folder*."""
-    paths = [folder / name for name in style.files]
+    """The tokenizer that *kind* makes of the vocabulary in *folder*, without special tokens."""
+    paths = [folder / name for name in kind.files]
     if not paths or not all(map(exists, paths)):
-        wanted = "tokenizer.json" + (f", or {' and '.join(style.files)}" if paths else "")
+        wanted = "tokenizer.json" + (f", or {' and '.join(kind.files)}" if paths else "")
         raise BadFile(f"{folder} has no tokenizer that can be read here; looked for {wanted}")
-    special = _special_tokens(style, settings)
-    added = _added_tokens(folder, special, settings)
     with guarded(" and ".join(map(str, paths))):
-        if style is _BERT:
-            rust = _word_piece(paths[0], special["unk_token"].content, settings)
-        else:
-            rust = _byte_level(paths[0], paths[1], settings)
-        rust.add_tokens(added)
-    return rust
+        if kind.model == "WordPiece":
+            unknown = _content(_special_tokens(kind, settings).get("unk_token"))
+            return _word_piece(paths[0], unknown, settings)
+        return _byte_level(paths[0], paths[1], settings)
 
 
 def _word_piece(path: Path, unknown: str, settings: Mapping[str, Any]) -> tokenizers.Tokenizer:
@@ -220,68 +273,95 @@ def _byte_level(words: Path, merges: Path, settings: Mapping[str, Any]) -> token
     return rust
 
 
-def _frame(rust: tokenizers.Tokenizer, style: _Style, settings: Mapping[str, Any]) -> None:
-    """Put the special ids of *style* around each text."""
-    special = _special_tokens(style, settings)
-    first, last = special["cls_token"].content, special["sep_token"].content
+def _frame(rust: tokenizers.Tokenizer, kind: TokenizerClass, settings: Mapping[str, Any]) -> None:
+    """Put the special tokens of *kind* around each text, whatever ``tokenizer.json`` has there."""
+    special = _special_tokens(kind, settings)
+    first, last = (_content(special.get(name)) for name in kind.frame)
     numbers = [(token, rust.token_to_id(token)) for token in sorted({first, last})]
     for token, number in numbers:
         if number is None:
             raise BadFile(f"the tokenizer lacks {token!r:.40}, which begins or ends each text")
-    second = ["$B:1", f"{last}:1"] if style.typed else [last, "$B", last]
-    with guarded("the tokenizer's special tokens"):
-        rust.post_processor = processors.TemplateProcessing(
-            single=[first, "$A", last], pair=[first, "$A", last, *second], special_tokens=numbers
-        )
+    single, pair = f"{first} $A {last}", f"{first} $A {last} $B:1 {last}:1"
+    if kind.model != "WordPiece":
+        pair = f"{single} {last} $B {last}"
+    rust.post_processor = processors.TemplateProcessing(
+        single=single.split(), pair=pair.split(), special_tokens=numbers
+    )
 
 
-def _special_tokens(style: _Style, settings: Mapping[str, Any]) -> dict[str, AddedToken]:
-    """The special tokens by name, such as ``cls_token``."""
-    return {
-        name: _token(settings.get(name) or default, special=True)
-        for name, default in style.special.items()
-    }
+def _is_typed(kind: TokenizerClass, model_type: str, settings: Mapping[str, Any]) -> bool:
+    """Whether the model is told the type of each token."""
+    inputs = settings.get("model_input_names")
+    if isinstance(inputs, list):
+        return "token_type_ids" in inputs
+    # The generic class tells no model. It did when most of its folders were made: see decision 7.
+    return kind.typed if kind.model else CLASSES[BY_MODEL_TYPE[model_type]].typed
+
+
+def _special_tokens(kind: TokenizerClass, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The special tokens by name, such as ``cls_token``, each as the files write it."""
+    given = {name: value for name, value in settings.items() if name.endswith("_token")}
+    found = {**dict.fromkeys(SPECIAL), **kind.special, **given, **settings.get(_NAMED, {})}
+    flags = (None, True, False)  # add_bos_token and its kind end alike
+    return {name: value for name, value in found.items() if value not in flags}
 
 
 def _added_tokens(
-    folder: Path, special: Mapping[str, AddedToken], settings: Mapping[str, Any]
+    rust: tokenizers.Tokenizer,
+    declared: Sequence[Any],
+    kind: TokenizerClass,
+    settings: Mapping[str, Any],
 ) -> list[AddedToken]:
-    """What is looked for in a text before it is cut into words; new ids are given in this order."""
-    named = {token.content for token in special.values()}
-    extra = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or []
-    if not isinstance(extra, list):
-        raise BadFile("tokenizer_config.json: extra_special_tokens must be a list")
-    tokens: dict[str, AddedToken] = {}
-    for token in (
-        *(_token(entry, special=_content(entry) in named) for entry in _added(folder, settings)),
-        *special.values(),
-        *(_token(entry, special=True) for entry in extra),
-    ):
-        tokens.setdefault(token.content, token)
-    return list(tokens.values())
+    """The tokens to look for in a text before it is cut into words, beside those of *rust*.
+
+    First come those that a file has *declared*. Those new to the vocabulary get their numbers in
+    this order.
+    """
+    named = _special_tokens(kind, settings).values()
+    names = {_content(entry) for entry in named}
+    known = {_content(entry) for entry in (*declared, *rust.get_added_tokens_decoder().values())}
+    more = [entry for entry in (*named, *_unnamed(settings)) if _content(entry) not in known]
+    return [_token(entry, special=_content(entry) in names) for entry in (*declared, *more)]
 
 
-def _added(folder: Path, settings: Mapping[str, Any]) -> Sequence[Any]:
-    """The added tokens of the settings, else of ``added_tokens.json``, by their ids."""
+def _unnamed(settings: Mapping[str, Any]) -> list[Any]:
+    """The special tokens that have no name."""
+    found = [*settings.get(_EXTRA, ()), *settings.get(_ADDITIONAL, ())]
+    return [_token(entry, special=True) if isinstance(entry, str) else entry for entry in found]
+
+
+def _declared(folder: Path, rust: tokenizers.Tokenizer, settings: Mapping[str, Any]) -> list[Any]:
+    """The added tokens that a file gives numbers, in their order: those of the settings, else of
+    ``added_tokens.json`` and of the tokenizer itself.
+    """
     decoder = settings.get("added_tokens_decoder")
     try:
-        if decoder is not None:
-            return [decoder[number] for number in sorted(decoder, key=int)]
-        numbers = _read_optional(folder / "added_tokens.json")
-        return sorted(numbers, key=lambda content: int(numbers[content]))
-    except (TypeError, ValueError, LookupError, OverflowError):
+        if decoder is None:
+            given = [settings[name] for name in SPECIAL if settings.get(name)]
+            special = {_content(entry) for entry in (*given, *settings.get(_EXTRA, ()))}
+            older = _read_optional(folder / "added_tokens.json")
+            decoder = {
+                int(number): _token(content, special=content in special)
+                for content, number in older.items()
+            }
+            decoder |= rust.get_added_tokens_decoder()
+        return [decoder[number] for number in sorted(decoder, key=int)]
+    except (AttributeError, TypeError, ValueError, LookupError, OverflowError):
         raise BadFile(f"{folder}: the ids of the added tokens must be whole numbers") from None
 
 
 def _content(entry: Any) -> str:
-    content = entry.get("content") if isinstance(entry, dict) else entry
+    """The text of a token as the files write it: that alone, or an object."""
+    content = entry.get("content") if isinstance(entry, dict) else getattr(entry, "content", entry)
     if not isinstance(content, str):
         raise BadFile(f"tokenizer_config.json: a special token must be text, not {entry!r:.40}")
     return content
 
 
 def _token(entry: Any, *, special: bool) -> AddedToken:
-    """A token as the files write it: its text alone, or an object."""
+    """A token as the files write it; *special* makes one that is not."""
+    if isinstance(entry, AddedToken):
+        entry = entry.__getstate__()
     traits = entry if isinstance(entry, dict) else {}
     return AddedToken(
         _content(entry),
@@ -291,6 +371,14 @@ def _token(entry: Any, *, special: bool) -> AddedToken:
         normalized=bool(traits.get("normalized", not special)),
         special=special or bool(traits.get("special")),
     )
+
+
+def _one_of(settings: Mapping[str, Any], key: str, choices: tuple[str, ...]) -> str | None:
+    """One of *choices*, or None where the settings are silent."""
+    value = settings.get(key)
+    if value is None or value in choices:
+        return value
+    raise BadFile(f"tokenizer_config.json: {key} must be {' or '.join(choices)}, not {value!r:.40}")
 
 
 def _flag(settings: Mapping[str, Any], key: str, *, default: bool | None) -> Any:

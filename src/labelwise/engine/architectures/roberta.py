@@ -26,6 +26,7 @@ def describe(config: Config) -> Architecture:
         hidden = layers.dense(first, "classifier.dense", width, width, "tanh")
         return layers.linear(hidden, "classifier.out_proj", len(config.labels), width)
 
-    words, positions, _ = bert.table_rows(config)
+    words, positions, types = bert.table_rows(config)
     padding_id = config.integer("pad_token_id", 1, least=0, most=positions - 2)
-    return Architecture(words, positions - padding_id - 1, build, padding_id=padding_id)
+    longest = positions - padding_id - 1
+    return Architecture(words, longest, build, types=types, padding_id=padding_id)
