@@ -70,6 +70,14 @@ def made():
     return {kind: (json.loads(made[kind]._tokenizer.to_str()), files[kind]) for kind in KINDS}
 
 
+IGNORED = (
+    "add_bos_token",
+    "add_eos_token",
+    "clean_up_tokenization_spaces",
+    "do_basic_tokenize",
+    "trim_offsets",
+    "use_fast",
+)
 maybe = st.none() | st.booleans()
 flag = {"single_word": st.booleans(), "lstrip": st.booleans(), "rstrip": st.booleans()}
 token = st.sampled_from(["<user>", "[URL]", "<ent>", "<extra>", "new_tok", "wonderful", "film"])
@@ -116,7 +124,13 @@ def folders(draw):
             lambda one: one | {"__type": "AddedToken"}
         ),
     }
-    chosen = draw(st.lists(st.sampled_from(sorted(keys)), max_size=4, unique=True))
+    keys |= dict.fromkeys(IGNORED, maybe) | {
+        "padding_side": st.sampled_from(["left", "right"]),
+        "never_split": st.just(["film"]),
+        "max_length": st.just(5),
+        "stride": st.just(2),
+    }
+    chosen = draw(st.lists(st.sampled_from(sorted(keys)), max_size=5, unique=True))
     said["settings"] = {key: value for key in chosen if (value := draw(keys[key])) is not None}
     if draw(st.integers(0, 2)) == 0:
         entries = draw(st.lists(entry(), max_size=3, unique_by=lambda one: one["content"]))

@@ -158,7 +158,10 @@ def test_a_setting_that_the_file_has_no_place_for_is_refused(folder, settings, k
 
 def test_the_unknown_token_of_the_settings_goes_before_that_of_the_file(folder):
     as_json(folder)
-    assert ids(opened(folder, **{"unk_token": "[MASK]"}), "awful") == [[CLS, 4, SEP]]
+    settings = {"unk_token": "[MASK]"}
+    assert ids(opened(folder, **settings), "awful") == [[CLS, 4, SEP]]
+    with pytest.raises(BadFile, match="the vocabulary lacks the unk_token 'x'"):
+        opened(folder, **settings | {"unk_token": "x"})
 
 
 USER = {"content": "<user>", "lstrip": False, "rstrip": False, "normalized": False}

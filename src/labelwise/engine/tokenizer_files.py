@@ -194,6 +194,8 @@ def _overrule(
 def _overrule_unknown(rust: tokenizers.Tokenizer, folder: Path, unknown: str) -> None:
     """Let *unknown* stand for what the model of *rust* does not know."""
     if isinstance(rust.model, models.WordPiece):
+        if rust.model.token_to_id(unknown) is None:
+            raise BadFile(f"{folder}: the vocabulary lacks the unk_token {unknown!r:.40}")
         rust.model.unk_token = unknown
     elif isinstance(rust.model, models.Unigram):
         used = rust.model.id_to_token(rust.model.tokenize(_NO_CHARACTER)[0].id)
