@@ -216,7 +216,8 @@ def test_weights_come_in_one_format(hub, tmp_path):
     assert both["files"] == sorted(["config.json", "pytorch_model.bin.index.json", *new])
     assert older["files"] == sorted(["config.json", *old])
     assert none["error"] == "BadFile"
-    assert none["message"].endswith("model.safetensors or pytorch_model.bin")
+    assert "org/none holds no weights: looked for model.safetensors, " in none["message"]
+    assert "tf_model.h5 holds TensorFlow: load them with transformers 4" in none["message"]
     assert (bare["id"], bare["files"]) == ("old-name", ["config.json", "model.safetensors"])
 
 

@@ -6,6 +6,7 @@ A folder from a stranger may hold pipes, devices, links to anywhere and files wi
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MOST_OBJECT_BYTES = 8_000_000
+_LFS_POINTER = b"version https://git-lfs"
+_PAGES = (b"<!doctype html", b"<html")
+_BEGINNING_BYTES = 128
 
 
 def exists(path: Path) -> bool:
@@ -36,16 +40,32 @@ def open_file(path: Path) -> BinaryIO:
     """The regular file *path*, open for reading.
 
     Raises:
-        BadFile: It is missing, no regular file, or must not be read.
+        BadFile: It is missing, no regular file, not the file itself, or must not be read.
     """
     try:
         if not S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
             raise BadFile(f"{path} is not a regular file")
-        return path.open("rb")
+        with ExitStack() as closing:
+            file = closing.enter_context(path.open("rb"))
+            _check_beginning(path, file.read(_BEGINNING_BYTES))
+            file.seek(0)
+            closing.pop_all()
     except FileNotFoundError:
         raise BadFile(f"{path} is missing; a model folder needs it") from None
     except OSError as reason:
         raise BadFile(f"{path} cannot be read: {reason.strerror}") from None
+    return file
+
+
+def _check_beginning(path: Path, beginning: bytes) -> None:
+    """Refuse what a download left in the place of the file."""
+    if beginning.startswith(_LFS_POINTER):
+        raise BadFile(f"{path} is a Git LFS pointer, not the file itself. Run `git lfs pull`")
+    if beginning.lstrip().lower().startswith(_PAGES):
+        raise BadFile(
+            f"{path} is a web page, which a site sent in the place of the file. "
+            "Download it again, with an access token if the site asks for one"
+        )
 
 
 def read_file(path: Path, most: int) -> bytes:

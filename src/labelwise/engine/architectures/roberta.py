@@ -24,8 +24,10 @@ def describe(config: Config) -> Architecture:
         states = bert.embed(layers, config, "roberta.embeddings", width, shape.epsilon)
         first = layers.encode(states, shape, names)
         hidden = layers.dense(first, "classifier.dense", width, width, "tanh")
-        return layers.linear(hidden, "classifier.out_proj", len(config.labels), width)
+        return layers.classify(hidden, "classifier.out_proj", width)
 
     words, positions, _ = bert.table_rows(config)
     padding_id = config.integer("pad_token_id", 1, least=0, most=positions - 2)
-    return Architecture(words, positions - padding_id - 1, build, padding_id=padding_id)
+    longest = positions - padding_id - 1
+    base, head = "roberta", "classifier.out_proj"
+    return Architecture(words, longest, build, base, head, padding_id=padding_id)

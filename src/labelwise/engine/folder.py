@@ -1,0 +1,210 @@
+"""What a folder is, told from its files, its configuration and the names of its weights.
+
+One kind is read: a text classifier as ``save_pretrained`` of transformers writes it. What is known
+to be something else is refused by name, with what to do instead. transformers takes many of these
+folders all the same, and classifies with a head of random numbers, or without the adapter.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from labelwise.engine.files import exists, read_object
+from labelwise.errors import BadFile, UnsupportedModel
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+    from pathlib import Path
+
+_CLASSIFIER = "ForSequenceClassification"
+_ANOTHER = f"Give a model that was trained for text classification, a ...{_CLASSIFIER}"
+_MERGE = (
+    "Merge it with peft: `PeftModel.from_pretrained(base, FOLDER).merge_and_unload()"
+    ".save_pretrained(NEW)`, and give the new folder"
+)
+_BEFORE = "Give the model as it was before; --dtype int8 computes that in 8-bit integers"
+_FROM_TENSORFLOW = "load them with transformers 4 and from_tf=True, and save_pretrained"
+_FROM_FLAX = "load them with transformers 4 and from_flax=True, and save_pretrained"
+_FROM_TORCH = "load them into the model in transformers, and save_pretrained"
+
+
+class Kind(NamedTuple):
+    """Something that is not read: what shows it, what it is, and what to do instead."""
+
+    marks: tuple[str, ...]
+    what: str
+    instead: str
+
+
+ADAPTER = Kind(
+    ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"),
+    "an adapter (PEFT, LoRA)",
+    _MERGE,
+)
+# By files that only they have.
+EMBEDDERS = (
+    Kind(
+        ("config_setfit.json", "model_head.pkl", "model_head.safetensors"),
+        "a SetFit model",
+        _ANOTHER,
+    ),
+    Kind(
+        ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
+        "a model of sentence-transformers for embeddings",
+        _ANOTHER,
+    ),
+)
+# By how the name of a class in `architectures` ends.
+TASKS = (
+    Kind(("ForTokenClassification",), "labels each word of a text", _ANOTHER),
+    Kind(("ForMaskedLM", "LMHeadModel", "ForCausalLM"), "predicts words", _ANOTHER),
+    Kind(("ForPreTraining",), "is to be trained further", _ANOTHER),
+    Kind(("ForQuestionAnswering",), "finds answers in a text", _ANOTHER),
+    Kind(("ForNextSentencePrediction",), "judges what follows a sentence", _ANOTHER),
+    Kind(("ForMultipleChoice",), "chooses between texts", _ANOTHER),
+    Kind(
+        tuple(
+            f"{stem}Model"
+            for stem in ("Bert", "Camembert", "DistilBert", "Electra", "Roberta", "XLMRoberta")
+        ),
+        "has no head",
+        _ANOTHER,
+    ),
+)
+# By parts of names of weights, where a head for text classification is missing.
+HEADS = (
+    Kind(
+        (".cls.predictions.", ".lm_head.", ".vocab_projector.", ".generator_predictions."),
+        "a model that predicts words",
+        _ANOTHER,
+    ),
+    Kind((".discriminator_predictions.",), "a model that is to be trained further", _ANOTHER),
+    Kind((".qa_outputs.",), "a model that finds answers in a text", _ANOTHER),
+    Kind((".seq_relationship.",), "a model that judges what follows a sentence", _ANOTHER),
+    Kind((".classifier.weight",), "a model that labels each word, or chooses texts", _ANOTHER),
+)
+# By parts of names of weights.
+QUANTIZED = (
+    Kind((".qweight",), "GPTQ or AWQ", _BEFORE),
+    Kind((".SCB", ".absmax", ".quant_state."), "bitsandbytes", _BEFORE),
+    Kind((".weight_scale", ".weight_packed"), "compressed-tensors", _BEFORE),
+    Kind(("._packed_params",), "torch", _BEFORE),
+)
+# By endings of names of files, where the files that are read are missing.
+OTHER_WEIGHTS = (
+    Kind(ADAPTER.marks, ADAPTER.what, _MERGE),
+    Kind((".onnx",), "ONNX", "give the model that was exported"),
+    Kind((".h5", ".ckpt.index"), "TensorFlow", _FROM_TENSORFLOW),
+    Kind((".msgpack",), "Flax", _FROM_FLAX),
+    Kind((".gguf",), "GGUF", "give the model that was converted"),
+    Kind(("openvino_model.xml",), "OpenVINO", "give the model that was exported"),
+    Kind((".pt", ".pth", ".ckpt"), "PyTorch", _FROM_TORCH),
+    Kind((".safetensors",), "safetensors", "if they are all weights, call them model.safetensors"),
+)
+
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # the first that is there is read
+# The small files that `check_folder` looks for.
+MARKS = tuple(
+    name for kind in (ADAPTER, *EMBEDDERS) for name in kind.marks if name.endswith(".json")
+)
+
+
+def check_folder(folder: Path) -> None:
+    """Let pass what may be the folder of a text classifier.
+
+    Raises:
+        BadFile: It has no ``config.json``, or one that cannot be read.
+        UnsupportedModel: It is known to be something else.
+    """
+    _check_files(folder, [ADAPTER])
+    if not exists(folder / "config.json"):
+        raise BadFile(f"{folder} has no config.json, so it is not a model in Hugging Face layout")
+    config = read_object(folder / "config.json")
+    _check_quantization(config)
+    names = _architectures(config)
+    if not any(name.endswith(_CLASSIFIER) for name in names):
+        _check_files(folder, EMBEDDERS)  # a cross-encoder has some of their files, and classifies
+        for kind in TASKS:
+            for name in names:
+                if name.endswith(kind.marks):
+                    raise UnsupportedModel(
+                        f"config.json: architectures names {name:.80}, which {kind.what}. "
+                        f"{kind.instead}"
+                    )
+
+
+def no_weights(where: object, names: Iterable[str]) -> BadFile:
+    """The error for *where*, whose files are *names*: none of them holds weights that are read."""
+    looked_for = ", ".join(f"{name}, {name}.index.json" for name in WEIGHTS)
+    message = f"{where} holds no weights: looked for {looked_for}"
+    files = sorted(names)
+    for kind in OTHER_WEIGHTS:
+        for name in files:
+            if name.endswith(kind.marks):
+                return BadFile(f"{message}. {name:.80} holds {kind.what}: {kind.instead}")
+    return BadFile(message)
+
+
+def missing_weight(missing: str, names: Iterable[str]) -> str:
+    """What the weights *names* are instead, as their weight *missing* is not there; and advice."""
+    known = [f".{name}" for name in names]
+    quantized = _quantized(known)
+    if quantized:
+        return quantized
+    if "classifier" in missing or "pooler" in missing:
+        for kind in HEADS:
+            if _any_has(known, kind.marks):
+                return f"They are those of {kind.what}. {kind.instead}"
+        if not _any_has(known, ("classifier.",)):
+            return f"They have no head for a task. {_ANOTHER}"
+    return "Check that config.json and the weights belong to the same model"
+
+
+def other_type(names: Iterable[str]) -> str:
+    """What to do where a weight among *names* is stored as no type of weights that is read."""
+    return _quantized([f".{name}" for name in names]) or "Save the model again in float32"
+
+
+def _quantized(names: Collection[str]) -> str:
+    """What to do about weights that a tool quantized; nothing where none did."""
+    for kind in QUANTIZED:
+        if _any_has(names, kind.marks):
+            return f"They were quantized by {kind.what}. {kind.instead}"
+    return ""
+
+
+def _any_has(names: Iterable[str], marks: Collection[str]) -> bool:
+    return any(mark in name for name in names for mark in marks)
+
+
+def _architectures(config: Mapping[str, Any]) -> list[str]:
+    """The names of classes in ``architectures``."""
+    names = config.get("architectures") or []
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise BadFile("config.json: architectures must be a list of names")
+    return names
+
+
+def _check_quantization(config: Mapping[str, Any]) -> None:
+    settings = config.get("quantization_config")
+    if settings is None:
+        return
+    method = settings.get("quant_method") if isinstance(settings, dict) else None
+    if method is None and isinstance(settings, dict):
+        bits = ("load_in_8bit", "load_in_4bit")  # as bitsandbytes wrote it first
+        method = "bitsandbytes" if any(map(settings.get, bits)) else "a tool"
+    raise UnsupportedModel(
+        f"config.json: quantization_config says that {method!s:.40} quantized the weights, which "
+        f"are not read. {_BEFORE}"
+    )
+
+
+def _check_files(folder: Path, kinds: Iterable[Kind]) -> None:
+    for kind in kinds:
+        for name in kind.marks:
+            if exists(folder / name):
+                raise UnsupportedModel(
+                    f"{folder} holds {kind.what}, as {name} shows; that is not read. "
+                    f"{kind.instead}"
+                )
