@@ -151,7 +151,7 @@ def missing_weight(missing: str, names: Iterable[str]) -> str:
     quantized = _quantized(known)
     if quantized:
         return quantized
-    if "classifier" in missing or "pooler" in missing:
+    if missing.endswith(".weight") and ("classifier" in missing or "pooler" in missing):
         for kind in HEADS:
             if _any_has(known, kind.marks):
                 return f"They are those of {kind.what}. {kind.instead}"
@@ -190,12 +190,11 @@ def _check_quantization(config: Mapping[str, Any]) -> None:
     settings = config.get("quantization_config")
     if settings is None:
         return
-    method = settings.get("quant_method") if isinstance(settings, dict) else None
-    if method is None and isinstance(settings, dict):
-        bits = ("load_in_8bit", "load_in_4bit")  # as bitsandbytes wrote it first
-        method = "bitsandbytes" if any(map(settings.get, bits)) else "a tool"
+    said = settings if isinstance(settings, dict) else {}
+    bits = said.get("load_in_8bit") or said.get("load_in_4bit")  # as bitsandbytes wrote it first
+    tool = said.get("quant_method") or ("bitsandbytes" if bits else "a tool")
     raise UnsupportedModel(
-        f"config.json: quantization_config says that {method!s:.40} quantized the weights, which "
+        f"config.json: quantization_config says that {tool!s:.40} quantized the weights, which "
         f"are not read. {_BEFORE}"
     )
 
