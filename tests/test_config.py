@@ -45,7 +45,10 @@ NUMBERED = ("LABEL_0", "LABEL_1", "LABEL_2")
         ({"id2label": {"0": 5, "1": 0.5}}, ("5", "0.5")),
         ({"id2label": {"0": "same", "1": "same"}}, ("same", "same")),
         ({"id2label": {"0": "", "1": "a\r\n\x1b[31m"}}, ("", "a\r\n\x1b[31m")),
-        ({"id2label": {"0": "a\ud800", "1": "\udc00\ud83d\ude00"}}, ("a\ufffd", "\ufffd\U0001f600")),
+        (
+            {"id2label": {"0": "a\ud800", "1": "\udc00\ud83d\ude00"}},
+            ("a\ufffd", "\ufffd\U0001f600"),
+        ),
     ],
     ids=str,
 )

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from labelwise import Classifier
 from labelwise.engine import folder as kinds
@@ -317,28 +316,3 @@ def test_so_it_is_in_the_files_of_roberta(name, content, tmp_path):
     (folder / name).write_text(content)
     with refusing(BadFile, rf"/{name} is a (Git LFS pointer|web page)"):
         Classifier(folder)
-
-
-# -inf in a head.
-
-
-@pytest.mark.parametrize("dtype", ["float32", "int8"])
-def test_a_class_that_the_head_rules_out_has_the_score_0(dtype, tmp_path):
-    weights = random_weights(config("bert"))
-    whole = Classifier(classifier_folder(tmp_path / "a", weights=dict(weights)), dtype=dtype)
-    weights["classifier.bias"][2] = -np.inf
-    classify = Classifier(classifier_folder(tmp_path / "b", weights=weights), dtype=dtype)
-    for function in ("softmax", "sigmoid"):
-        scores = {each.label: each.score for each in classify("w9", function_to_apply=function)}
-        assert scores["class-2"] == 0
-    full = {each.label: each.score for each in whole("w9", function_to_apply="sigmoid")}
-    assert scores == full | {"class-2": 0}
-    assert [each.score for each in classify("w9")][:2] == sorted(
-        (each.score for each in classify("w9", top_k=2)), reverse=True
-    )
-
-
-def test_save_file_keeps_infinities(tmp_path):
-    """The tests above rely on it."""
-    save_file({"a": np.array([-np.inf], np.float32)}, tmp_path / "a.safetensors")
-    assert np.frombuffer((tmp_path / "a.safetensors").read_bytes()[-4:], "<f4") == -np.inf

@@ -204,6 +204,5 @@ def _check_files(folder: Path, kinds: Iterable[Kind]) -> None:
         for name in kind.marks:
             if exists(folder / name):
                 raise UnsupportedModel(
-                    f"{folder} holds {kind.what}, as {name} shows; that is not read. "
-                    f"{kind.instead}"
+                    f"{folder} holds {kind.what}, as {name} shows; that is not read. {kind.instead}"
                 )
