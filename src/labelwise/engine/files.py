@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MOST_OBJECT_BYTES = 8_000_000
 _LFS_POINTER = b"version https://git-lfs"
 _PAGES = (b"<!doctype html", b"<html")
-_BEGINNING_BYTES = 128
+BEGINNING_BYTES = 128
 
 
 def exists(path: Path) -> bool:
@@ -47,7 +47,7 @@ def open_file(path: Path) -> BinaryIO:
             raise BadFile(f"{path} is not a regular file")
         with ExitStack() as closing:
             file = closing.enter_context(path.open("rb"))
-            _check_beginning(path, file.read(_BEGINNING_BYTES))
+            check_beginning(path, file.read(BEGINNING_BYTES))
             file.seek(0)
             closing.pop_all()
     except FileNotFoundError:
@@ -57,8 +57,12 @@ def open_file(path: Path) -> BinaryIO:
     return file
 
 
-def _check_beginning(path: Path, beginning: bytes) -> None:
-    """Refuse what a download left in the place of the file."""
+def check_beginning(path: Path, beginning: bytes) -> None:
+    """Let pass a file that begins so, `BEGINNING_BYTES` of it.
+
+    Raises:
+        BadFile: It is what a download left in the place of the file.
+    """
     if beginning.startswith(_LFS_POINTER):
         raise BadFile(f"{path} is a Git LFS pointer, not the file itself. Run `git lfs pull`")
     if beginning.lstrip().lower().startswith(_PAGES):

@@ -33,7 +33,7 @@ class Kind(NamedTuple):
 
     marks: tuple[str, ...]
     what: str
-    instead: str
+    instead: str = _ANOTHER
 
 
 ADAPTER = Kind(
@@ -43,45 +43,33 @@ ADAPTER = Kind(
 )
 # By files that only they have.
 EMBEDDERS = (
-    Kind(
-        ("config_setfit.json", "model_head.pkl", "model_head.safetensors"),
-        "a SetFit model",
-        _ANOTHER,
-    ),
+    Kind(("config_setfit.json", "model_head.pkl", "model_head.safetensors"), "a SetFit model"),
     Kind(
         ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
         "a model of sentence-transformers for embeddings",
-        _ANOTHER,
     ),
 )
 # By how the name of a class in `architectures` ends.
+_STEMS = ("Bert", "Camembert", "DistilBert", "Electra", "Roberta", "XLMRoberta")
 TASKS = (
-    Kind(("ForTokenClassification",), "labels each word of a text", _ANOTHER),
-    Kind(("ForMaskedLM", "LMHeadModel", "ForCausalLM"), "predicts words", _ANOTHER),
-    Kind(("ForPreTraining",), "is to be trained further", _ANOTHER),
-    Kind(("ForQuestionAnswering",), "finds answers in a text", _ANOTHER),
-    Kind(("ForNextSentencePrediction",), "judges what follows a sentence", _ANOTHER),
-    Kind(("ForMultipleChoice",), "chooses between texts", _ANOTHER),
-    Kind(
-        tuple(
-            f"{stem}Model"
-            for stem in ("Bert", "Camembert", "DistilBert", "Electra", "Roberta", "XLMRoberta")
-        ),
-        "has no head",
-        _ANOTHER,
-    ),
+    Kind(("ForTokenClassification",), "labels each word"),
+    Kind(("ForMaskedLM", "LMHeadModel", "ForCausalLM"), "predicts words"),
+    Kind(("ForPreTraining",), "is to be trained further"),
+    Kind(("ForQuestionAnswering",), "finds answers in a text"),
+    Kind(("ForNextSentencePrediction",), "judges what follows a sentence"),
+    Kind(("ForMultipleChoice",), "chooses between texts"),
+    Kind(tuple(f"{stem}Model" for stem in _STEMS), "has no head"),
 )
 # By parts of names of weights, where a head for text classification is missing.
 HEADS = (
     Kind(
         (".cls.predictions.", ".lm_head.", ".vocab_projector.", ".generator_predictions."),
         "a model that predicts words",
-        _ANOTHER,
     ),
-    Kind((".discriminator_predictions.",), "a model that is to be trained further", _ANOTHER),
-    Kind((".qa_outputs.",), "a model that finds answers in a text", _ANOTHER),
-    Kind((".seq_relationship.",), "a model that judges what follows a sentence", _ANOTHER),
-    Kind((".classifier.weight",), "a model that labels each word, or chooses texts", _ANOTHER),
+    Kind((".discriminator_predictions.",), "a model that is to be trained further"),
+    Kind((".qa_outputs.",), "a model that finds answers in a text"),
+    Kind((".seq_relationship.",), "a model that judges what follows a sentence"),
+    Kind((".classifier.weight",), "a model that labels each word, or chooses between texts"),
 )
 # By parts of names of weights.
 QUANTIZED = (
