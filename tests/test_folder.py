@@ -7,8 +7,10 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from labelwise import Classifier
+from labelwise.cli import main
 from labelwise.engine import folder as kinds
 from labelwise.errors import BadFile, BadModel, MissingWeight, UnsupportedModel
 from padded import MODEL_TYPES, config, random_weights, write_model, write_tokenizer
@@ -47,6 +49,15 @@ def test_an_adapter_is_refused(name, base, tmp_path):
         Classifier(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["query.lora_A.default.weight", "query.base_layer.weight"])
+def test_an_adapter_among_the_weights_is_refused(name, tmp_path):
+    """Its base is there as well, and would answer without it."""
+    more = {f"bert.encoder.layer.0.attention.self.{name}": np.ones(1, np.float32)}
+    classifier_folder(tmp_path, weights=random_weights(config("bert")) | more)
+    with refusing(UnsupportedModel, r"an adapter that is not merged.*merge_and_unload"):
+        Classifier(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "kind"), [(name, kind.what) for kind in kinds.EMBEDDERS for name in kind.marks]
 )
@@ -75,9 +86,10 @@ def test_a_cross_encoder_is_read(version, tmp_path):
 # By its configuration.
 
 
+@pytest.mark.parametrize("stem", ["", "Bert", "TFDistil", "XLM"])
 @pytest.mark.parametrize("ending", [mark for kind in kinds.TASKS for mark in kind.marks])
-def test_a_head_for_another_task_is_refused_by_name(ending, tmp_path):
-    name = ending if ending.endswith("Model") and ending != "LMHeadModel" else f"Bert{ending}"
+def test_a_head_for_another_task_is_refused_by_name(stem, ending, tmp_path):
+    name = stem + ending
     classifier_folder(tmp_path, architectures=[name])
     with refusing(UnsupportedModel, f"architectures names {name}, which .* text classification"):
         Classifier(tmp_path)
@@ -219,15 +231,15 @@ def test_integers_are_no_weights(dtype, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("model.onnx", r"ONNX: give the model that was exported"),
-        ("onnx/model.onnx", r"ONNX: give the model that was exported"),
-        ("tf_model.h5", r"TensorFlow: load them with transformers 4"),
-        ("bert_model.ckpt.index", r"TensorFlow: load them with transformers 4"),
-        ("flax_model.msgpack", r"Flax: load them with transformers 4"),
-        ("model-q4.gguf", r"GGUF: give the model that was converted"),
-        ("openvino_model.xml", r"OpenVINO: give the model that was exported"),
-        ("model.pt", r"PyTorch: load them into the model"),
-        ("model.fp16.safetensors", r"safetensors: .* call them model\.safetensors"),
+        ("model.onnx", r"ONNX weights\. Give the model that was exported"),
+        ("onnx/model.onnx", r"ONNX weights\. Give the model that was exported"),
+        ("tf_model.h5", r"TensorFlow weights\. Load them with transformers 4.*from_tf"),
+        ("bert_model.ckpt.index", r"TensorFlow weights\. Load them with transformers 4.*from_tf"),
+        ("flax_model.msgpack", r"Flax weights\. Load them with transformers 4.*from_flax"),
+        ("model-q4.gguf", r"GGUF weights\. Give the model that was .* converted"),
+        ("openvino_model.xml", r"OpenVINO weights\. Give the model that was exported"),
+        ("model.pt", r"PyTorch weights\. Load them into the model"),
+        ("model.fp16.safetensors", r"weights by another name\. .* call it model\.safetensors"),
     ],
 )
 def test_weights_of_other_programs_are_named(name, message, tmp_path):
@@ -305,7 +317,7 @@ def test_what_stands_in_the_place_of_a_file_is_named(name, content, tmp_path):
 
 @pytest.mark.parametrize("content", [POINTER, PAGE], ids=["pointer", "page"])
 @pytest.mark.parametrize("name", ["vocab.json", "merges.txt"])
-def test_so_it_is_in_the_files_of_roberta(name, content, tmp_path):
+def test_what_stands_in_the_place_of_a_file_of_roberta_is_named(name, content, tmp_path):
     folder = classifier_folder(tmp_path, "roberta")
     (folder / "tokenizer.json").unlink()
     words = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "a": 4}
@@ -316,3 +328,16 @@ def test_so_it_is_in_the_files_of_roberta(name, content, tmp_path):
     (folder / name).write_text(content)
     with refusing(BadFile, rf"/{name} is a (Git LFS pointer|web page)"):
         Classifier(folder)
+
+
+@pytest.mark.parametrize(
+    "content", [POINTER, PAGE, "\ufeff" + PAGE], ids=["pointer", "page", "mark"]
+)
+@pytest.mark.parametrize("name", ["a.txt", "a.tsv", "a.csv", "a.jsonl", "labelwise.toml"])
+def test_what_stands_in_the_place_of_texts_or_settings_is_named(name, content, tmp_path):
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    command = ["serve", "--config"] if name.endswith(".toml") else ["quantize", ".", "--data"]
+    done = CliRunner().invoke(main, [*command, str(path)])
+    assert done.exit_code == 2
+    assert f"{name} is a {'Git LFS pointer' if content == POINTER else 'web page'}" in done.stderr

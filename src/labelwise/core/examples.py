@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
 
-from labelwise.engine.files import BEGINNING_BYTES, check_beginning
+from labelwise.engine.files import BEGINNING_BYTES, check_content
 from labelwise.errors import BadFile, BadInput
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def read(path: Path, text: str | None = None, label: str | None = None) -> Examp
         raise BadInput(f"{path} is of no known kind; name it {_listed(list(_FORMATS), 'or')}")
     try:
         with path.open("rb") as raw, TextIOWrapper(raw, "utf-8-sig", newline="") as file:
-            check_beginning(path, raw.peek(BEGINNING_BYTES))
+            check_content(path, raw.peek(BEGINNING_BYTES))
             rows, lines = parse(file)
     except OSError as reason:
         raise BadInput(f"{path} cannot be read: {reason.strerror}") from None

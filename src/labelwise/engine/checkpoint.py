@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 from safetensors import safe_open
 
 from labelwise.engine.files import exists, open_file, read_file
-from labelwise.engine.folder import missing_weight, no_weights, other_type
+from labelwise.engine.folder import check_weights, missing_weight, no_weights, other_type
 from labelwise.engine.pickle_machine import MOST_AXES, quoted
 from labelwise.engine.pickled import pickled_tensors
 from labelwise.engine.stored import WEIGHT_TYPES, Stored, contiguous_strides, read, widened
@@ -67,10 +67,12 @@ class Checkpoint:
         `pytorch_model.bin`. Reads where the weights are, not the weights. *base* is what the names
         of all weights but the head's begin with.
 
-        BadFile when there is none, or when a file of it is missing, broken or hostile.
+        BadFile when there is none, or when a file of it is missing, broken or hostile;
+        UnsupportedModel when the weights hold an adapter that is not merged.
         """
         with ExitStack() as files:
             weights = _weights(folder, files)
+            check_weights(folder, weights)
             return cls(folder, base, weights, files.pop_all())
 
     def __repr__(self) -> str:

@@ -5,6 +5,7 @@ A folder from a stranger may hold pipes, devices, links to anywhere and files wi
 
 from __future__ import annotations
 
+import codecs
 import json
 from contextlib import ExitStack
 from stat import S_ISREG
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 MOST_OBJECT_BYTES = 8_000_000
 _LFS_POINTER = b"version https://git-lfs"
 _PAGES = (b"<!doctype html", b"<html")
+_MARK_AND_SPACE = codecs.BOM_UTF8 + b" \t\r\n"
 BEGINNING_BYTES = 128
 
 
@@ -47,7 +49,7 @@ def open_file(path: Path) -> BinaryIO:
             raise BadFile(f"{path} is not a regular file")
         with ExitStack() as closing:
             file = closing.enter_context(path.open("rb"))
-            check_beginning(path, file.read(BEGINNING_BYTES))
+            check_content(path, file.read(BEGINNING_BYTES))
             file.seek(0)
             closing.pop_all()
     except FileNotFoundError:
@@ -57,15 +59,16 @@ def open_file(path: Path) -> BinaryIO:
     return file
 
 
-def check_beginning(path: Path, beginning: bytes) -> None:
-    """Let pass a file that begins so, `BEGINNING_BYTES` of it.
+def check_content(path: Path, content: bytes) -> None:
+    """Let pass the *content* of a file, of which the first `BEGINNING_BYTES` are enough.
 
     Raises:
         BadFile: It is what a download left in the place of the file.
     """
+    beginning = content[:BEGINNING_BYTES]
     if beginning.startswith(_LFS_POINTER):
         raise BadFile(f"{path} is a Git LFS pointer, not the file itself. Run `git lfs pull`")
-    if beginning.lstrip().lower().startswith(_PAGES):
+    if beginning.lstrip(_MARK_AND_SPACE).lower().startswith(_PAGES):
         raise BadFile(
             f"{path} is a web page, which a site sent in the place of the file. "
             "Download it again, with an access token if the site asks for one"

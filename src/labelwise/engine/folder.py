@@ -16,16 +16,19 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # the first that is there is read
+
 _CLASSIFIER = "ForSequenceClassification"
-_ANOTHER = f"Give a model that was trained for text classification, a ...{_CLASSIFIER}"
+_ANOTHER = f"Give a model that was trained for text classification (...{_CLASSIFIER})"
 _MERGE = (
     "Merge it with peft: `PeftModel.from_pretrained(base, FOLDER).merge_and_unload()"
     ".save_pretrained(NEW)`, and give the new folder"
 )
 _BEFORE = "Give the model as it was before; --dtype int8 computes that in 8-bit integers"
-_FROM_TENSORFLOW = "load them with transformers 4 and from_tf=True, and save_pretrained"
-_FROM_FLAX = "load them with transformers 4 and from_flax=True, and save_pretrained"
-_FROM_TORCH = "load them into the model in transformers, and save_pretrained"
+_EXPORTED = "Give the model that was exported or converted"
+_TRANSFORMERS_4 = "Load them with transformers 4, `from_pretrained(FOLDER"
+_TORCH = "Load them into the model with torch"
+_SAVE = ", and save that with `save_pretrained`"
 
 
 class Kind(NamedTuple):
@@ -50,7 +53,6 @@ EMBEDDERS = (
     ),
 )
 # By how the name of a class in `architectures` ends.
-_STEMS = ("Bert", "Camembert", "DistilBert", "Electra", "Roberta", "XLMRoberta")
 TASKS = (
     Kind(("ForTokenClassification",), "labels each word"),
     Kind(("ForMaskedLM", "LMHeadModel", "ForCausalLM"), "predicts words"),
@@ -58,7 +60,7 @@ TASKS = (
     Kind(("ForQuestionAnswering",), "finds answers in a text"),
     Kind(("ForNextSentencePrediction",), "judges what follows a sentence"),
     Kind(("ForMultipleChoice",), "chooses between texts"),
-    Kind(tuple(f"{stem}Model" for stem in _STEMS), "has no head"),
+    Kind(("BertModel", "CamembertModel", "ElectraModel", "RobertaModel"), "has no head"),
 )
 # By parts of names of weights, where a head for text classification is missing.
 HEADS = (
@@ -71,7 +73,9 @@ HEADS = (
     Kind((".seq_relationship.",), "a model that judges what follows a sentence"),
     Kind((".classifier.weight",), "a model that labels each word, or chooses between texts"),
 )
-# By parts of names of weights.
+# By parts of names of weights, whatever is missing.
+UNMERGED = Kind((".lora_A", ".lora_embedding_A", ".base_layer."), "an adapter", _MERGE)
+# By parts of names of weights, where one is missing or stored as no type of weights.
 QUANTIZED = (
     Kind((".qweight",), "GPTQ or AWQ", _BEFORE),
     Kind((".SCB", ".absmax", ".quant_state."), "bitsandbytes", _BEFORE),
@@ -80,17 +84,15 @@ QUANTIZED = (
 )
 # By endings of names of files, where the files that are read are missing.
 OTHER_WEIGHTS = (
-    Kind(ADAPTER.marks, ADAPTER.what, _MERGE),
-    Kind((".onnx",), "ONNX", "give the model that was exported"),
-    Kind((".h5", ".ckpt.index"), "TensorFlow", _FROM_TENSORFLOW),
-    Kind((".msgpack",), "Flax", _FROM_FLAX),
-    Kind((".gguf",), "GGUF", "give the model that was converted"),
-    Kind(("openvino_model.xml",), "OpenVINO", "give the model that was exported"),
-    Kind((".pt", ".pth", ".ckpt"), "PyTorch", _FROM_TORCH),
-    Kind((".safetensors",), "safetensors", "if they are all weights, call them model.safetensors"),
+    Kind((".onnx",), "ONNX weights", _EXPORTED),
+    Kind(("openvino_model.xml",), "OpenVINO weights", _EXPORTED),
+    Kind((".gguf",), "GGUF weights", _EXPORTED),
+    Kind((".h5", ".ckpt.index"), "TensorFlow weights", f"{_TRANSFORMERS_4}, from_tf=True)`{_SAVE}"),
+    Kind((".msgpack",), "Flax weights", f"{_TRANSFORMERS_4}, from_flax=True)`{_SAVE}"),
+    Kind(("model.pt", "model.pth", ".ckpt"), "PyTorch weights", f"{_TORCH}{_SAVE}"),
+    Kind((".safetensors",), "weights by another name", f"If they are all, call it {WEIGHTS[0]}"),
 )
 
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # the first that is there is read
 # The small files that `check_folder` looks for.
 MARKS = tuple(
     name for kind in (ADAPTER, *EMBEDDERS) for name in kind.marks if name.endswith(".json")
@@ -121,15 +123,27 @@ def check_folder(folder: Path) -> None:
                     )
 
 
+def check_weights(where: object, names: Iterable[str]) -> None:
+    """Let pass weights with these *names*, whose files are *where*.
+
+    Raises:
+        UnsupportedModel: An adapter is among them: without it the scores would be others.
+    """
+    if _any_has(names, UNMERGED.marks):
+        raise UnsupportedModel(
+            f"the weights in {where} hold {UNMERGED.what} that is not merged. {UNMERGED.instead}"
+        )
+
+
 def no_weights(where: object, names: Iterable[str]) -> BadFile:
     """The error for *where*, whose files are *names*: none of them holds weights that are read."""
     looked_for = ", ".join(f"{name}, {name}.index.json" for name in WEIGHTS)
     message = f"{where} holds no weights: looked for {looked_for}"
     files = sorted(names)
-    for kind in OTHER_WEIGHTS:
+    for kind in (ADAPTER, *OTHER_WEIGHTS):
         for name in files:
             if name.endswith(kind.marks):
-                return BadFile(f"{message}. {name:.80} holds {kind.what}: {kind.instead}")
+                return BadFile(f"{message}. {name:.80} holds {kind.what}. {kind.instead}")
     return BadFile(message)
 
 
