@@ -61,18 +61,22 @@ def test_the_head_decides_whose_labels_count(values, labels, tmp_path):
 @pytest.mark.parametrize(
     ("values", "classes", "message"),
     [
-        ({}, 3, "has 3 classes, and config.json has neither id2label nor num_labels"),
-        ({"num_labels": 2}, 3, "has 3 classes, and config.json has 2 in num_labels"),
-        ({"id2label": {}}, 2, "has 2 classes, and config.json has 0 in id2label"),
+        ({}, 3, "the head of the model, 3, but 2, as it says nothing"),
+        ({"num_labels": 2}, 3, "the head of the model, 3, but 2 in num_labels"),
+        ({"id2label": {}}, 2, "the head of the model, 2, but 0 in id2label"),
         (
             {"id2label": {"0": "a"}, "num_labels": 2},
             3,
-            "has 3 classes, and config.json has 1 in id2label and 2 in num_labels",
+            "the head of the model, 3, but 1 in id2label and 2 in num_labels",
         ),
         ({"id2label": {"0": "a", "2": "b"}}, 2, "has no label for class 1"),
         ({"id2label": {"1": "a", "2": "b"}}, 2, "has no label for class 0"),
         ({"id2label": {"-1": "a", "0": "b"}}, 2, "has no label for class 1"),
-        ({"id2label": {"0": "a", "1": "b", "2": "c"}}, 2, "has 2 classes, .* 3 in id2label"),
+        (
+            {"id2label": {"0": "a", "1": "b", "2": "c"}},
+            2,
+            "the head of the model, 2, but 3 in id2label",
+        ),
     ],
     ids=str,
 )

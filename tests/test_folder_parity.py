@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -155,3 +157,49 @@ def test_classes_that_the_head_rules_out_have_the_scores_of_transformers(
         assert ours(folder, function) is None
     else:
         assert same(ours(folder, function), expected)
+
+
+HEADS = (
+    "MODEL",
+    "MODEL_FOR_MASKED_LM",
+    "MODEL_FOR_PRETRAINING",
+    "MODEL_FOR_CAUSAL_LM",
+    "MODEL_FOR_TOKEN_CLASSIFICATION",
+    "MODEL_FOR_QUESTION_ANSWERING",
+    "MODEL_FOR_NEXT_SENTENCE_PREDICTION",
+    "MODEL_FOR_MULTIPLE_CHOICE",
+    "MODEL_FOR_TEXT_ENCODING",
+)
+
+
+def class_for(head, model_type):
+    """The class of transformers that has that *head*; None where it has none for the type."""
+    names = getattr(transformers.models.auto.modeling_auto, f"{head}_MAPPING_NAMES")
+    return names.get(model_type) and getattr(transformers, names[model_type])
+
+
+@pytest.mark.parametrize("said", [True, False], ids=["named", "silent"])
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_heads_for_other_tasks_are_refused_as_transformers_saves_them(
+    model_type, head, said, tmp_path
+):
+    kind = class_for(head, model_type)
+    if kind is None:
+        return
+    values = config(model_type, 2)
+    write(tmp_path, values, random_weights(values))
+    kind(transformers.AutoConfig.from_pretrained(tmp_path)).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    written = json.loads(path.read_text())
+    assert written["architectures"] == [kind.__name__]
+    if not said:
+        path.write_text(json.dumps(written | {"architectures": None}))
+    # A head for the choice between texts has one row, and the others none for text classification.
+    found = (
+        kind.__name__
+        if said
+        else r"They are those of|They have no head|the head of the model, 1, but"
+    )
+    with pytest.raises(BadModel, match=found):
+        Classifier(tmp_path)

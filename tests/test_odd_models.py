@@ -15,7 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families as families
 
 from labelwise import Classifier
 from labelwise.cli import main
+from labelwise.core import agreement
 from labelwise.core.catalogue import Catalogue
+from labelwise.core.locate import locate
 from labelwise.core.model import Model
 from labelwise.errors import BadInput, BadModel
 from padded import config, random_weights, write_model, write_tokenizer
@@ -118,6 +120,14 @@ def test_a_class_that_the_head_rules_out_scores_0(dtype, tmp_path):
     assert (last.label, last.score) == ("class-2", 0)
     assert sum(each.score for each in others) == pytest.approx(1, abs=1e-6)
     assert classify("w9", top_k=2) == others
+
+
+def test_int8_may_be_compared_with_fp32_where_a_class_is_ruled_out(tmp_path):
+    location = locate(folder_of(tmp_path, ruling_out(2)))
+    texts = [f"w{number} w{number + 1}" for number in range(9, 99)]
+    found = agreement.compare(Model(location), Model(location, dtype="int8"), texts)
+    assert 0 < found.largest_change < 0.5
+    assert found.same_label > 0.9
 
 
 @pytest.mark.parametrize("top_k", [None, 1])

@@ -67,8 +67,8 @@ class Config:
         if classes == (2 if silent else self.num_labels):
             return tuple(f"LABEL_{number}" for number in range(classes))
         raise BadFile(
-            f"the head of the model has {classes} classes, and config.json has {self._counts()}. "
-            "Check that both belong to the same model, and that id2label names each class"
+            f"config.json has not as many classes as the head of the model, {classes}, but "
+            f"{self._counts()}. Check that both belong together, and that id2label names each class"
         )
 
     def _counts(self) -> str:
@@ -76,7 +76,7 @@ class Config:
         counts = [] if self.names is None else [f"{len(self.names)} in id2label"]
         if self.num_labels is not None:
             counts.append(f"{self.num_labels} in num_labels")
-        return " and ".join(counts) or "neither id2label nor num_labels, which means 2"
+        return " and ".join(counts) or "2, as it says nothing of them"
 
     def integer(self, key: str, default: int, *, least: int = 1, most: int = 100_000_000) -> int:
         """The whole number at *key*, from *least* to *most*; *default* where the file is silent."""
