@@ -63,6 +63,7 @@ def test_the_head_decides_whose_labels_count(values, labels, tmp_path):
     [
         ({}, 3, "the head of the model, 3, but 2, as it says nothing"),
         ({"num_labels": 2}, 3, "the head of the model, 3, but 2 in num_labels"),
+        ({"id2label": {}}, 0, "the head of the model, 0, but 0 in id2label"),
         ({"id2label": {}}, 2, "the head of the model, 2, but 0 in id2label"),
         (
             {"id2label": {"0": "a"}, "num_labels": 2},

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from labelwise import Classifier
 from labelwise.cli import main
+from labelwise.core.catalogue import Catalogue
 from labelwise.engine import folder as kinds
 from labelwise.errors import BadFile, BadModel, MissingWeight, UnsupportedModel
 from padded import MODEL_TYPES, config, random_weights, write_model, write_tokenizer
@@ -341,3 +342,12 @@ def test_what_stands_in_the_place_of_texts_or_settings_is_named(name, content, t
     done = CliRunner().invoke(main, [*command, str(path)])
     assert done.exit_code == 2
     assert f"{name} is a {'Git LFS pointer' if content == POINTER else 'web page'}" in done.stderr
+
+
+@pytest.mark.parametrize("content", [POINTER, PAGE], ids=["pointer", "page"])
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "vocab.txt", "tf_model.h5"])
+def test_what_stands_in_the_place_of_a_file_that_is_not_read_does_no_harm(name, content, tmp_path):
+    """Who needs no pickled weights does not pull them."""
+    folder = classifier_folder(tmp_path)
+    (folder / name).write_text(content)
+    assert Catalogue.load([f"org/model={folder}"]).first.model.labels

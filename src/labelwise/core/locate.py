@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import labelwise
 from labelwise.engine.checkpoint import read_index
-from labelwise.engine.files import exists, open_file
+from labelwise.engine.files import exists, open_any
 from labelwise.engine.folder import MARKS, WEIGHTS, check_folder, no_weights
 from labelwise.errors import BadFile, BadInput, BadModel, ModelNotFound
 
@@ -70,7 +70,7 @@ class Location:
         for path in sorted(self.folder.iterdir()):
             shard = path.name.startswith(("model-", "pytorch_model-"))
             if (path.name in FILES or shard) and path.is_file():
-                with open_file(path) as file:
+                with open_any(path) as file:
                     digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]
                 total.update(f"{path.name} {digest.hexdigest()}\n".encode())
         return total.hexdigest()[:40]

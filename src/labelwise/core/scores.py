@@ -72,8 +72,8 @@ def apply(function: Function, logits: np.ndarray) -> np.ndarray:
         BadInput: Without a function a score would be -inf.
         BadModel: All logits of a text are -inf, and there is nothing to divide among its labels.
     """
-    ruled_out = np.isneginf(logits)
-    if ruled_out.any():
+    if logits.size and logits.min() == -np.inf:
+        ruled_out = np.isneginf(logits)
         if function == "none":
             number = int(ruled_out.nonzero()[-1][0])
             raise BadInput(

@@ -58,7 +58,7 @@ class Config:
         Raises:
             BadFile: Neither has that number, or a class has no label.
         """
-        if self.names is not None and len(self.names) == classes:
+        if self.names and len(self.names) == classes:
             nameless = next((each for each in range(classes) if each not in self.names), None)
             if nameless is not None:
                 raise BadFile(f"config.json: id2label has no label for class {nameless}")

@@ -38,24 +38,36 @@ def exists(path: Path) -> bool:
     return True
 
 
-def open_file(path: Path) -> BinaryIO:
-    """The regular file *path*, open for reading.
+def open_any(path: Path) -> BinaryIO:
+    """The regular file *path*, open for reading, whatever it holds.
 
     Raises:
-        BadFile: It is missing, no regular file, not the file itself, or must not be read.
+        BadFile: It is missing, no regular file, or must not be read.
     """
     try:
         if not S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
             raise BadFile(f"{path} is not a regular file")
-        with ExitStack() as closing:
-            file = closing.enter_context(path.open("rb"))
-            check_content(path, file.read(BEGINNING_BYTES))
-            file.seek(0)
-            closing.pop_all()
+        return path.open("rb")
     except FileNotFoundError:
         raise BadFile(f"{path} is missing; a model folder needs it") from None
     except OSError as reason:
         raise BadFile(f"{path} cannot be read: {reason.strerror}") from None
+
+
+def open_file(path: Path) -> BinaryIO:
+    """The regular file *path*, open for reading, to be used for what its name says.
+
+    Raises:
+        BadFile: As `open_any`, or something else was left in its place.
+    """
+    with ExitStack() as closing:
+        file = closing.enter_context(open_any(path))
+        try:
+            check_content(path, file.read(BEGINNING_BYTES))
+            file.seek(0)
+        except OSError as reason:
+            raise BadFile(f"{path} cannot be read: {reason.strerror}") from None
+        closing.pop_all()
     return file
 
 
