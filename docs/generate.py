@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labelwise import errors, options
+from labelwise.engine import architectures, folder
 from labelwise.server import app, metrics
 
 if TYPE_CHECKING:
@@ -42,11 +43,36 @@ def _statuses(root: type[errors.LabelwiseError]) -> Iterator[tuple[int, str]]:
             yield errors.ModelNotFound.status, "There is no model of that id here."
 
 
+def types() -> str:
+    """The types of models that are read, one a line."""
+    return "\n".join(f"- `{name}`" for name in architectures.supported())
+
+
+def refused() -> str:
+    """All that is known not to be a text classifier's, what shows it, and what to do."""
+    lines = ["| what it is | what shows it | what to do |", "| --- | --- | --- |"]
+    for what, shown, kinds in (
+        ("{}", "the file {}", [folder.ADAPTER, *folder.EMBEDDERS]),
+        ("a model that {}", "`architectures` names a class that ends in {}", folder.TASKS),
+        ("{}", "no head for text classification, but weights with {} in their names", folder.HEADS),
+        ("{} that is not merged", "weights with {} in their names", [folder.UNMERGED]),
+        ("weights quantized by {}", "weights with {} in their names", folder.QUANTIZED),
+        ("{}", "no weights that are read, but a file whose name ends in {}", folder.OTHER_WEIGHTS),
+    ):
+        for kind in kinds:
+            marks = " or ".join(f"`{mark}`" for mark in kind.marks)
+            cells = (what.format(kind.what), shown.format(marks), kind.instead)
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 # A document and a part of it, to what writes that part.
 PARTS = {
     ("settings.md", "settings"): options.table,
     ("http-api.md", "routes"): routes,
     ("http-api.md", "statuses"): statuses,
+    ("model-folders.md", "types"): types,
+    ("model-folders.md", "refused"): refused,
     ("limits.md", "limits"): lambda: options.table("max_", "request_", "cache_"),
     ("operations.md", "log"): lambda: options.table("log_"),
     ("operations.md", "metrics"): metrics.table,

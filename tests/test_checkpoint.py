@@ -157,15 +157,58 @@ def test_names_are_spelled_as_today(model):
     one = np.ones(1, "<f4")
     checkpoint = model(
         {
-            "module.bert.LayerNorm.gamma": 2 * one,
-            "module.bert.LayerNorm.beta": 3 * one,
+            "bert.LayerNorm.gamma": 2 * one,
+            "bert.LayerNorm.beta": 3 * one,
             "bert.gamma.dense": 4 * one,
         }
     )
     assert checkpoint.take("bert.LayerNorm.weight", (1,)) == 2
     assert checkpoint.take("bert.LayerNorm.bias", (1,)) == 3
     assert "bert.gamma.dense" in checkpoint
-    assert "module.bert.LayerNorm.gamma" not in checkpoint
+    assert "bert.LayerNorm.gamma" not in checkpoint
+
+
+@pytest.mark.parametrize(
+    "wrapper", ["module.", "_orig_mod.", "model.", "module._orig_mod.", "model.model."]
+)
+def test_what_wraps_all_names_is_taken_off(model, wrapper):
+    one = np.ones(1, "<f4")
+    checkpoint = model({f"{wrapper}bert.a": one, f"{wrapper}module": 2 * one})
+    assert checkpoint.unused() == ["bert.a", "module"]
+
+
+def test_what_wraps_some_names_stays(model):
+    """Nobody knows what the program that wrote it does with the others."""
+    one = np.ones(1, "<f4")
+    checkpoint = model({"model.bert.a": one, "classifier": one})
+    assert checkpoint.unused() == ["classifier", "model.bert.a"]
+
+
+@pytest.mark.parametrize("stored", ["bert.a", "a"])
+@pytest.mark.parametrize("asked", ["bert.a", "a"])
+def test_the_base_may_be_missing_or_be_there_for_the_head_too(tmp_path, stored, asked):
+    write(tmp_path / "model.safetensors", {stored: np.full(1, 7, "<f4"), "bertha": np.ones(1)})
+    with Checkpoint.open(tmp_path, "bert") as checkpoint:
+        assert asked in checkpoint
+        assert checkpoint.shape(asked) == (1,)
+        assert checkpoint.take(asked, (1,)) == 7
+        assert checkpoint.unused() == ["bertha"]
+
+
+@pytest.mark.parametrize("asked", ["bert.a", "a"])
+def test_a_weight_with_the_base_and_without_is_ambiguous(tmp_path, asked):
+    write(tmp_path / "model.safetensors", {"a": np.ones(1, "<f4"), "bert.a": np.zeros(1, "<f4")})
+    with (
+        Checkpoint.open(tmp_path, "bert") as checkpoint,
+        pytest.raises(BadFile, match=r"holds (bert\.)?a and (bert\.)?a, and either may be meant"),
+    ):
+        checkpoint.take(asked, (1,))
+
+
+def test_names_of_absurd_length_take_no_time(model):
+    began = time.perf_counter()
+    model({"model." * 300_000 + "a": np.ones(1, "<f4")})
+    assert time.perf_counter() - began < 5
 
 
 def test_unused_weights_are_listed(model):
@@ -207,7 +250,7 @@ def test_other_types_may_lie_there_but_are_no_weights(model, kind):
 
 def test_two_names_for_one_weight_are_refused(model):
     with pytest.raises(BadFile, match=r"both called 'n\.weight'"):
-        model({"module.n.gamma": np.ones(1, "<f4"), "n.weight": np.ones(1, "<f4")})
+        model({"n.gamma": np.ones(1, "<f4"), "n.weight": np.ones(1, "<f4")})
 
 
 def test_nothing_is_taken_after_close(model):
@@ -269,13 +312,6 @@ def test_many_axes_take_no_time():
     began = time.perf_counter()
     assert contiguous_strides(shape) == shape
     assert time.perf_counter() - began < 5
-
-
-def test_a_git_lfs_pointer_says_what_to_do(tmp_path):
-    pointer = "version https://git-lfs.example/spec/v1\noid sha256:00\nsize 9\n"
-    (tmp_path / "model.safetensors").write_text(pointer)
-    with pytest.raises(BadFile, match="git lfs pull"):
-        Checkpoint.open(tmp_path)
 
 
 def spans(**offsets):

@@ -21,19 +21,77 @@ def write(folder, values):
 
 def test_labels_come_in_class_order(tmp_path):
     values = {"model_type": "bert", "id2label": {"1": "yes", "0": "no", "2": "maybe"}}
-    assert Config.open(write(tmp_path, values)).labels == ("no", "yes", "maybe")
+    assert Config.open(write(tmp_path, values)).labels(3) == ("no", "yes", "maybe")
 
 
+NUMBERED = ("LABEL_0", "LABEL_1", "LABEL_2")
+
+
+# What transformers makes of each is compared in test_folder_parity.py.
 @pytest.mark.parametrize(
     ("values", "labels"),
     [
-        ({}, ("LABEL_0", "LABEL_1")),
-        ({"num_labels": 3}, ("LABEL_0", "LABEL_1", "LABEL_2")),
-        ({"id2label": None, "num_labels": 1}, ("LABEL_0",)),
+        ({}, NUMBERED[:2]),
+        ({"num_labels": 3}, NUMBERED),
+        ({"num_labels": 1, "id2label": None}, NUMBERED[:1]),
+        ({"num_labels": 3, "id2label": {}}, NUMBERED),
+        ({"num_labels": 3, "id2label": {"0": "a", "1": "b"}}, NUMBERED),
+        ({"num_labels": 2, "id2label": {"0": "a", "1": "b", "2": "c"}}, NUMBERED[:2]),
+        ({"num_labels": 3, "id2label": {"1": "a", "2": "b"}}, NUMBERED),
+        ({"num_labels": None, "id2label": {"0": "a", "1": "b"}}, ("a", "b")),
+        ({"num_labels": 3, "id2label": {"0": "a", "1": "b"}}, ("a", "b")),
+        ({"id2label": {"00": "a", " 1 ": "b", "+2": "c"}}, ("a", "b", "c")),
+        ({"id2label": {"00": "a", "1": "b", "0": "c"}}, ("c", "b")),
+        ({"id2label": {"0": 5, "1": 0.5}}, ("5", "0.5")),
+        ({"id2label": {"0": "same", "1": "same"}}, ("same", "same")),
+        ({"id2label": {"0": "", "1": "a\r\n\x1b[31m"}}, ("", "a\r\n\x1b[31m")),
+        (
+            {"id2label": {"0": "a\ud800", "1": "\udc00\ud83d\ude00"}},
+            ("a\ufffd", "\ufffd\U0001f600"),
+        ),
     ],
+    ids=str,
 )
-def test_absent_labels_are_numbered(values, labels, tmp_path):
-    assert Config.open(write(tmp_path, {"model_type": "bert", **values})).labels == labels
+def test_the_head_decides_whose_labels_count(values, labels, tmp_path):
+    """Those of `id2label` if it has as many, else numbers if `num_labels` says as many."""
+    config = Config.open(write(tmp_path, {"model_type": "bert", **values}))
+    assert config.labels(len(labels)) == labels
+
+
+@pytest.mark.parametrize(
+    ("values", "classes", "message"),
+    [
+        ({}, 3, "the head of the model, 3, but 2, as it says nothing"),
+        ({"num_labels": 2}, 3, "the head of the model, 3, but 2 in num_labels"),
+        ({"id2label": {}}, 0, "the head of the model, 0, but 0 in id2label"),
+        ({"id2label": {}}, 2, "the head of the model, 2, but 0 in id2label"),
+        (
+            {"id2label": {"0": "a"}, "num_labels": 2},
+            3,
+            "the head of the model, 3, but 1 in id2label and 2 in num_labels",
+        ),
+        ({"id2label": {"0": "a", "2": "b"}}, 2, "has no label for class 1"),
+        ({"id2label": {"1": "a", "2": "b"}}, 2, "has no label for class 0"),
+        ({"id2label": {"-1": "a", "0": "b"}}, 2, "has no label for class 1"),
+        (
+            {"id2label": {"0": "a", "1": "b", "2": "c"}},
+            2,
+            "the head of the model, 2, but 3 in id2label",
+        ),
+    ],
+    ids=str,
+)
+def test_classes_that_nobody_counted_or_named_are_refused(values, classes, message, tmp_path):
+    config = Config.open(write(tmp_path, {"model_type": "bert", **values}))
+    with pytest.raises(BadFile, match=message):
+        config.labels(classes)
+
+
+@pytest.mark.parametrize("label", [None, True, ["a"], {"a": 1}], ids=str)
+def test_a_label_is_text_or_a_number(label, tmp_path):
+    values = {"model_type": "bert", "id2label": {"0": "a", "1": label}}
+    with pytest.raises(BadFile, match=r"a label in id2label must be text, not"):
+        Config.open(write(tmp_path, values))
 
 
 def test_keys_that_would_run_code_are_ignored(tmp_path):
@@ -56,9 +114,10 @@ def test_keys_that_would_run_code_are_ignored(tmp_path):
         "nan",
         {},
         {"model_type": 3},
-        {"model_type": "bert", "id2label": {"1": "a", "2": "b"}},
+        {"model_type": "bert", "id2label": {"a": "a", "1": "b"}},
+        {"model_type": "bert", "id2label": {"1.0": "a"}},
         {"model_type": "bert", "id2label": []},
-        {"model_type": "bert", "id2label": {}},
+        {"model_type": "bert", "id2label": "a"},
         {"model_type": "bert", "num_labels": 10**12},
         {"model_type": "bert", "num_labels": "2"},
         {"model_type": "bert", "problem_type": "guessing"},

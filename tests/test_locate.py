@@ -216,8 +216,32 @@ def test_weights_come_in_one_format(hub, tmp_path):
     assert both["files"] == sorted(["config.json", "pytorch_model.bin.index.json", *new])
     assert older["files"] == sorted(["config.json", *old])
     assert none["error"] == "BadFile"
-    assert none["message"].endswith("model.safetensors or pytorch_model.bin")
+    assert "org/none holds no weights: looked for model.safetensors, " in none["message"]
+    assert "tf_model.h5 holds TensorFlow weights. Load them with transformers 4" in none["message"]
     assert (bare["id"], bare["files"]) == ("old-name", ["config.json", "model.safetensors"])
+
+
+def test_what_a_model_on_the_hub_is_is_known_before_its_weights_come(hub, tmp_path):
+    config, weights = {"config.json": b"{}"}, {"model.safetensors": b"weights"}
+    token = b'{"architectures": ["BertForTokenClassification"]}'
+    hub.add("org/adapter", {"adapter_config.json": b"{}", "adapter_model.safetensors": b"adapter"})
+    hub.add("org/beside", {**config, **weights, "adapter_config.json": b"{}"})
+    hub.add("org/embeds", {**config, **weights, "modules.json": b"[]"})
+    hub.add("org/setfit", {**config, **weights, "config_setfit.json": b"{}", "modules.json": b"[]"})
+    hub.add("org/tokens", {"config.json": token, **weights})
+    hub.add("org/onnx", {**config, "onnx/model.onnx": b"onnx"})
+    names = [f"org/{name}" for name in ("adapter", "beside", "embeds", "setfit", "tokens")]
+    answers, _ = ask(hub, tmp_path, *names, "org/onnx")
+    *kinds, onnx = [answer["message"] for answer in answers]
+    for message, said in zip(
+        kinds,
+        ["an adapter", "an adapter", "sentence-transformers", "SetFit", "BertForTokenClass"],
+        strict=True,
+    ):
+        assert said in message
+    assert "onnx/model.onnx holds ONNX weights. Give the model that was exported" in onnx
+    assert {answer["error"] for answer in answers[:-1]} == {"UnsupportedModel"}
+    assert not any("safetensors" in name for name in hub.downloads)
 
 
 def test_a_revision_is_a_branch_a_tag_or_a_commit(hub, tmp_path):

@@ -199,7 +199,7 @@ def test_parameters_and_old_names(wrap, opened):
     older = (
         b"ctorch._utils\n_rebuild_tensor\n(" + storage() + number(0) + numbers((6,)) + numbers((1,))
     )
-    entries = {"module.n.gamma": parameter + b"\x87R", "n.beta": older + b"tR"}
+    entries = {"module.n.gamma": parameter + b"\x87R", "module.n.beta": older + b"tR"}
     checkpoint = opened(wrap(state(**entries), SIX))
     assert checkpoint.take("n.weight", (2, 3))[1, 2] == 5
     assert checkpoint.take("n.bias", (6,))[5] == 5

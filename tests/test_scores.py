@@ -17,7 +17,7 @@ from labelwise.core.scores import (
     read_function,
     read_top_k,
 )
-from labelwise.errors import BadInput
+from labelwise.errors import BadInput, BadModel
 
 finite = st.floats(-1e4, 1e4, width=32)
 logits = st.integers(1, 30).flatmap(lambda size: arrays(np.float32, size, elements=finite))
@@ -61,6 +61,29 @@ def test_logits_of_the_largest_size_stay_finite():
     values = np.array([-3.4e38, 3.4e38], np.float32)
     assert apply("softmax", values).tolist() == [0, 1]
     assert apply("sigmoid", values).tolist() == [0, 1]
+
+
+@given(logits, st.data())
+def test_a_class_that_is_ruled_out_scores_0_and_the_others_as_without_it(values, data):
+    out = data.draw(arrays(np.bool_, len(values)).filter(lambda out: not out.all()))
+    ruled = np.where(out, -np.inf, values)
+    for function in ("softmax", "sigmoid"):
+        scores = apply(function, ruled)
+        assert (scores[out] == 0).all()
+        assert scores[~out] == pytest.approx(apply(function, values[~out]), abs=1e-6)
+
+
+def test_minus_infinity_without_a_function_is_the_callers_mistake():
+    values = np.array([[1, 2, 3], [1, -np.inf, 3]], np.float32)
+    with pytest.raises(BadInput, match=r"score of class 1 is -inf, .* use softmax or sigmoid"):
+        apply("none", values)
+
+
+def test_there_is_nothing_to_divide_where_all_classes_are_ruled_out():
+    values = np.array([[1, 2], [-np.inf, -np.inf]], np.float32)
+    with pytest.raises(BadModel, match="rules out every class"):
+        apply("softmax", values)
+    assert apply("sigmoid", values)[1].tolist() == [0, 0]
 
 
 def test_known_values():

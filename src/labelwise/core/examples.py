@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import dataclass
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
 
-from labelwise.errors import BadInput
+from labelwise.engine.files import BEGINNING_BYTES, check_content
+from labelwise.errors import BadFile, BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,10 +73,13 @@ def read(path: Path, text: str | None = None, label: str | None = None) -> Examp
     if parse is None:
         raise BadInput(f"{path} is of no known kind; name it {_listed(list(_FORMATS), 'or')}")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open("rb") as raw, TextIOWrapper(raw, "utf-8-sig", newline="") as file:
+            check_content(path, raw.peek(BEGINNING_BYTES))
             rows, lines = parse(file)
     except OSError as reason:
         raise BadInput(f"{path} cannot be read: {reason.strerror}") from None
+    except BadFile as reason:
+        raise BadInput(str(reason)) from None
     except UnicodeDecodeError:
         raise BadInput(f"{path} is not UTF-8") from None
     except _BadLineError as reason:

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import os
 import re
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING
 
 import labelwise
 from labelwise.engine.checkpoint import read_index
-from labelwise.engine.files import exists, open_file
+from labelwise.engine.files import exists, open_any
+from labelwise.engine.folder import MARKS, WEIGHTS, check_folder, no_weights
 from labelwise.errors import BadFile, BadInput, BadModel, ModelNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 EMBEDDED = "labelwise/minilm-l6-sst2"
 _EMBEDDED_FOLDER = Path(__file__).resolve().parents[1] / "builtin" / EMBEDDED.partition("/")[2]
 
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _DESCRIPTION = [
     "config.json",
     "tokenizer.json",
@@ -39,9 +39,9 @@ _DESCRIPTION = [
     "vocab.txt",
     "vocab.json",
     "merges.txt",
-    *(f"{weights}.index.json" for weights in _WEIGHTS),
+    *(f"{weights}.index.json" for weights in WEIGHTS),
 ]
-FILES = frozenset([*_DESCRIPTION, *_WEIGHTS])  # of a model's folder, but for shards of weights
+FILES = frozenset([*_DESCRIPTION, *WEIGHTS])  # of a model's folder, but for shards of weights
 _REVISION = re.compile(r"(?!.*\.\.)\w[\w.+/-]*")  # a branch, a tag, refs/pr/1 or a commit
 
 
@@ -70,7 +70,7 @@ class Location:
         for path in sorted(self.folder.iterdir()):
             shard = path.name.startswith(("model-", "pytorch_model-"))
             if (path.name in FILES or shard) and path.is_file():
-                with open_file(path) as file:
+                with open_any(path) as file:
                     digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]
                 total.update(f"{path.name} {digest.hexdigest()}\n".encode())
         return total.hexdigest()[:40]
@@ -88,15 +88,17 @@ def locate(model: str | Path | None = None, *, progress: bool = False) -> Locati
         BadInput: *model* is neither text nor a path.
         ModelNotFound: There is no such folder, id or revision, or no way to reach the Hub.
         BadFile: The folder is no model's folder, or a file cannot be stored.
+        UnsupportedModel: It is a folder of another kind than text classifiers.
     """
     if model is not None and not isinstance(model, str | Path):
         came = type(model).__name__
         raise BadInput(f"a model is the path of a folder or an id on the Hub, not {came}")
     if model is None or model == EMBEDDED:
-        return Location(EMBEDDED, _checked(_EMBEDDED_FOLDER), None)
+        return Location(EMBEDDED, _EMBEDDED_FOLDER, None)
     path = os.path.expanduser(model)  # noqa: PTH111 - Path.expanduser raises for an unknown user
     if model != "" and os.path.isdir(path):  # noqa: PTH112 - says no to whatever is no path
-        folder = _checked(Path(path))
+        folder = Path(path)
+        check_folder(folder)
         # Not resolve(): a folder that is a link is called what the user calls it.
         return Location(os.path.basename(os.path.abspath(folder)), folder, None)  # noqa: PTH100, PTH119
     if os.path.exists(path):  # noqa: PTH110 - as isdir
@@ -113,25 +115,23 @@ def _is_path(model: str) -> bool:
     return model.startswith((".", "/", "~")) or len(PurePath(model.partition("@")[0]).parts) > 2
 
 
-def _checked(folder: Path) -> Path:
-    if not exists(folder / "config.json"):
-        raise BadFile(f"{folder} has no config.json, so it is not a model in Hugging Face layout")
-    return folder
-
-
 def _on_hub(model: str, *, progress: bool) -> Location:
     """The snapshot of the Hub id *model* in the Hub's cache, brought up to date where possible."""
     # Read when the client is imported. Without it the client tells the Hub what else is installed,
     # and asks it for a list of tools to tell which of them started this process.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     name, revision = _parsed(model)
-    # The error of the HTTP library beneath, which is not the same in all versions of the client.
-    http_error = import_module("huggingface_hub.errors").HTTPError
     try:
         folder = _fetched(name, revision, progress=progress)
-    except (OSError, http_error, ValueError) as reason:
+    except _hub_errors() as reason:
         raise _refusal(name, revision, reason) from None
     return Location(name, folder, folder.name)
+
+
+def _hub_errors() -> tuple[type[Exception], ...]:
+    """What the Hub's client raises where it cannot get something."""
+    # The error of the HTTP library beneath is not the same in all versions of the client.
+    return OSError, import_module("huggingface_hub.errors").HTTPError, ValueError
 
 
 def _parsed(model: str) -> tuple[str, str]:
@@ -165,19 +165,23 @@ def _fetched(name: str, revision: str, *, progress: bool) -> Path:
         library_version=labelwise.__version__,
     )
     with _quiet(progress=False):
-        folder = Path(download(revision=revision, allow_patterns=_DESCRIPTION))
-    for files in _formats(_checked(folder)):
+        folder = Path(download(revision=revision, allow_patterns=[*_DESCRIPTION, *MARKS]))
+    check_folder(folder)
+    for files in _formats(folder):
         if not all((folder / file).exists() for file in files):
             with _quiet(progress=progress):
                 download(revision=folder.name, allow_patterns=files)
         if all((folder / file).exists() for file in files):
             return folder
-    raise BadFile(f"{name} has no weights that can be read here: {' or '.join(_WEIGHTS)}")
+    listed: Iterable[str] = ()
+    with suppress(*_hub_errors()):  # without the Hub, nobody knows
+        listed = import_module("huggingface_hub").list_repo_files(name, revision=folder.name)
+    raise no_weights(name, listed)
 
 
 def _formats(folder: Path) -> Iterator[list[str]]:
     """What may hold the weights, the best first: one file, or the parts that an index names."""
-    for weights in _WEIGHTS:
+    for weights in WEIGHTS:
         yield [weights]
         index = folder / f"{weights}.index.json"
         if exists(index):

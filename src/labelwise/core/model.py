@@ -57,15 +57,15 @@ class Model:
         architecture = architectures.describe(config)
         self.location = location
         self.dtype = dtype
-        self.labels = config.labels
-        self.function = default_function(config.problem_type, len(config.labels))
         self.tokenizer = Tokenizer.open(location.folder, architecture.longest, config.model_type)
-        with Checkpoint.open(location.folder) as checkpoint:
+        with Checkpoint.open(location.folder, architecture.base) as checkpoint:
+            self.labels = config.labels(checkpoint.rows(f"{architecture.head}.weight"))
             streams = streams or processors.streams(processors.available())
             self.runner = Runner(architecture, checkpoint, streams, product)
             unused = checkpoint.unused()
         if unused:
             _log.info("%s", one_line(f"{location.id}: weights not used: {', '.join(unused)}"))
+        self.function = default_function(config.problem_type, len(self.labels))
         self._architecture = architecture
         self._pool = ThreadPoolExecutor(streams.count)  # starts its threads when they are needed
 
@@ -115,10 +115,11 @@ class Model:
         """The logits of *texts*, at least one, as one batch, beside others or *alone*.
 
         Raises:
-            BadModel: A logit is not a number.
+            BadModel: A logit is not a number, or is larger than all numbers.
         """
         logits = self.runner.run(pack(texts), alone=alone)
-        if not np.isfinite(logits).all():
+        # A class may be ruled out by a bias of -inf: that is a score of 0. See scores.apply.
+        if not (logits < np.inf).all():
             raise BadModel(
                 f"{self.location.id} gives values that are not numbers; its weights are damaged"
             )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from labelwise.errors import BadInput
+from labelwise.errors import BadInput, BadModel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +64,26 @@ def read_top_k(top_k: object) -> int | None:
 
 
 def apply(function: Function, logits: np.ndarray) -> np.ndarray:
-    """Scores of the same shape, float32, from finite *logits*: ``(..., labels)``. Never NaN."""
+    """Scores of the same shape, float32, from *logits*: ``(..., labels)``. Always finite.
+
+    A logit is a finite number or -inf, as of a class that its model rules out.
+
+    Raises:
+        BadInput: Without a function a score would be -inf.
+        BadModel: All logits of a text are -inf, and there is nothing to divide among its labels.
+    """
+    if logits.size and logits.min() == -np.inf:
+        ruled_out = np.isneginf(logits)
+        if function == "none":
+            number = int(ruled_out.nonzero()[-1][0])
+            raise BadInput(
+                f"without a function the score of class {number} is -inf, which JSON cannot hold; "
+                "use softmax or sigmoid"
+            )
+        if function == "softmax" and ruled_out.all(axis=-1).any():
+            raise BadModel(
+                "the model rules out every class: all logits are -inf; its weights are damaged"
+            )
     with np.errstate(over="ignore"):  # what overflows here ends as the right 0 or 1
         if function == "softmax":
             shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))

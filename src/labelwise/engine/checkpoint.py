@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from os.path import commonprefix
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from safetensors import safe_open
 
 from labelwise.engine.files import exists, open_file, read_file
+from labelwise.engine.folder import check_weights, missing_weight, no_weights, other_type
 from labelwise.engine.pickle_machine import MOST_AXES, quoted
 from labelwise.engine.pickled import pickled_tensors
 from labelwise.engine.stored import WEIGHT_TYPES, Stored, contiguous_strides, read, widened
@@ -23,7 +26,9 @@ if TYPE_CHECKING:
 MOST_INDEX_BYTES = 32 * 2**20
 MOST_HEADER_BYTES = 8 * 2**20  # some fifty thousand tensors; models have hundreds
 MOST_NAME_BYTES = 255  # of a file, on every system
-LFS_POINTER = b"version https://git-lfs"
+# What other programs put before the names of all weights: torch's DataParallel and compile, and
+# those who keep the model as a part of their own.
+_WRAPPERS = re.compile(r"(?:(?:module|_orig_mod|model)\.)*")
 
 TensorsOf = Callable[[BinaryIO], dict[str, Stored]]
 
@@ -41,36 +46,48 @@ class Checkpoint:
     """The weights of one model folder, read one at a time.
 
     A checkpoint is its open files, the weights in them by name, and the names already taken.
-    Names are as today's transformers spells them: without a leading `module.`, and with
-    `weight` and `bias` where old files say `gamma` and `beta`.
+    Names are as today's transformers spells them: without the `module.`, `_orig_mod.` or `model.`
+    that all may begin with, and with `weight` and `bias` where old files say `gamma` and `beta`.
+    The part before the first dot that all weights but the head's share, such as `bert`, may be
+    missing in the file, or be there for the head's too.
     """
 
-    def __init__(self, folder: Path, weights: dict[str, _Weight], files: ExitStack) -> None:
+    def __init__(
+        self, folder: Path, base: str, weights: dict[str, _Weight], files: ExitStack
+    ) -> None:
         self._folder = folder
+        self._base = f"{base}."
         self._weights = weights
         self._files = files
         self._taken: set[str] = set()
 
     @classmethod
-    def open(cls, folder: Path) -> Checkpoint:
+    def open(cls, folder: Path, base: str = "") -> Checkpoint:
         """The checkpoint in *folder*: `model.safetensors`, else its index, else the same of
-        `pytorch_model.bin`. Reads where the weights are, not the weights.
+        `pytorch_model.bin`. Reads where the weights are, not the weights. *base* is what the names
+        of all weights but the head's begin with.
 
-        BadFile when there is none, or when a file of it is missing, broken or hostile.
+        BadFile when there is none, or when a file of it is missing, broken or hostile;
+        UnsupportedModel when the weights hold an adapter that is not merged.
         """
         with ExitStack() as files:
             weights = _weights(folder, files)
-            return cls(folder, weights, files.pop_all())
+            check_weights(folder, weights)
+            return cls(folder, base, weights, files.pop_all())
 
     def __repr__(self) -> str:
         return f"<Checkpoint [{len(self._weights)} weights, {len(self._taken)} taken]>"
 
     def __contains__(self, name: str) -> bool:
-        return name in self._weights
+        return bool(self._spellings(name))
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of the weight *name*; MissingWeight when there is none."""
         return self._find(name).stored.shape
+
+    def rows(self, name: str) -> int:
+        """How many rows the weight *name* has; MissingWeight when there is none."""
+        return next(iter(self.shape(name)), 0)
 
     def take(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """The weight *name* as a fresh C-contiguous float32 array, now counted as used.
@@ -99,12 +116,27 @@ class Checkpoint:
         self.close()
 
     def _find(self, name: str) -> _Weight:
-        if name not in self._weights:
+        found = self._spellings(name)
+        if not found:
             raise MissingWeight(
                 f"{self._folder} has no weight {name} among its {len(self._weights)}. "
-                "Check that config.json and the weights belong to the same model"
+                f"{missing_weight(name, self._weights)}"
             )
-        return self._weights[name]
+        first, *others = (self._weights[spelt] for spelt in found)
+        if any(other != first for other in others):  # else one tensor of a pickle, named twice
+            raise BadFile(
+                f"{first.path} holds {' and '.join(found)}, and either may be meant. "
+                "Keep the right one"
+            )
+        return first
+
+    def _spellings(self, name: str) -> list[str]:
+        """What the weight *name* is called here: with the base before it, without, both or not."""
+        if name.startswith(self._base):
+            names = [name, name.removeprefix(self._base)]
+        else:
+            names = [name, self._base + name]
+        return [spelt for spelt in names if spelt in self._weights]
 
     def _take(self, name: str, shape: tuple[int, ...], stays: tuple[str, ...]) -> np.ndarray:
         weight = self._find(name)
@@ -117,11 +149,11 @@ class Checkpoint:
         if stored.dtype not in WEIGHT_TYPES:
             raise BadFile(
                 f"{weight.path}: the weight {name} is stored as {stored.dtype}, not as one of "
-                f"{', '.join(WEIGHT_TYPES)}. Save the model again in float32"
+                f"{', '.join(WEIGHT_TYPES)}. {other_type(self._weights)}"
             )
         with _reading(weight.path):
             array = read(weight.file, stored)
-        self._taken.add(name)
+        self._taken.update(self._spellings(name))
         return array if stored.dtype in stays else widened(array, stored.dtype)
 
 
@@ -161,17 +193,14 @@ def _weights(folder: Path, files: ExitStack) -> dict[str, _Weight]:
             return _renamed(_open(folder / name, tensors_of, files))
         if exists(index):
             return _renamed(_open_shards(index, tensors_of, files))
-    looked_for = ", ".join(f"{name}, {name}.index.json" for name in kinds)
-    raise BadFile(f"{folder} holds no weights: looked for {looked_for}")
+    there = [*folder.glob("*"), *folder.glob("onnx/*")]
+    raise no_weights(folder, [str(path.relative_to(folder)) for path in there])
 
 
 def _open(path: Path, tensors_of: TensorsOf, files: ExitStack) -> dict[str, _Weight]:
     """The weights of one file, as it names them."""
     with _reading(path):
         file = files.enter_context(open_file(path))
-        if file.read(len(LFS_POINTER)) == LFS_POINTER:
-            raise BadFile(f"{path} is a Git LFS pointer to the weights. Run `git lfs pull`")
-        file.seek(0)
         tensors = tensors_of(file)
     return {name: _Weight(stored, file, path) for name, stored in tensors.items()}
 
@@ -256,9 +285,12 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _renamed(weights: dict[str, _Weight]) -> dict[str, _Weight]:
     """The same weights under today's names; BadFile when two of them come to share one."""
+    shared = commonprefix(list(weights))  # noqa: RUF071 - of letters; these are no paths
+    wrapper = _WRAPPERS.match(shared)
+    begin = wrapper.end() if wrapper else 0
     renamed: dict[str, _Weight] = {}
     for old, weight in weights.items():
-        name = _todays_name(old)
+        name = _todays_name(old[begin:])
         if name in renamed:
             raise BadFile(f"{weight.path} holds two weights that are both called {name!r}")
         renamed[name] = weight
@@ -266,7 +298,6 @@ def _renamed(weights: dict[str, _Weight]) -> dict[str, _Weight]:
 
 
 def _todays_name(name: str) -> str:
-    name = name.removeprefix("module.")
     for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
         if name.endswith(old):
             name = name.removesuffix(old) + new

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from labelwise.engine.files import read_object
+from labelwise.engine.text import without_halves
 from labelwise.errors import BadFile, UnsupportedModel
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ class Config:
     """The checked part of a ``config.json``, and typed access to the architecture's own keys."""
 
     model_type: str
-    labels: tuple[str, ...]  # by class number
+    names: Mapping[int, str] | None  # id2label: class number -> label
+    num_labels: int | None
     problem_type: str | None
     values: Mapping[str, Any]
 
@@ -43,7 +45,38 @@ class Config:
         problem_type = values.get("problem_type")
         if problem_type is not None and problem_type not in PROBLEM_TYPES:
             raise BadFile(f"config.json: problem_type must be one of {', '.join(PROBLEM_TYPES)}")
-        return cls(model_type, _labels(values), problem_type, values)
+        counted = values.get("num_labels") is not None
+        number = _integer(values, "num_labels", 2, 1, _MOST_LABELS) if counted else None
+        return cls(model_type, _names(values), number, problem_type, values)
+
+    def labels(self, classes: int) -> tuple[str, ...]:
+        """The label of each class, where the head of the model has so many *classes*.
+
+        They are those of ``id2label``. Where only ``num_labels`` has the right number, it has the
+        last word, as in transformers, and they are ``LABEL_0``, ``LABEL_1``, ...
+
+        Raises:
+            BadFile: Neither has that number, or a class has no label.
+        """
+        if self.names and len(self.names) == classes:
+            nameless = next((each for each in range(classes) if each not in self.names), None)
+            if nameless is not None:
+                raise BadFile(f"config.json: id2label has no label for class {nameless}")
+            return tuple(self.names[number] for number in range(classes))
+        silent = self.names is None and self.num_labels is None
+        if classes == (2 if silent else self.num_labels):
+            return tuple(f"LABEL_{number}" for number in range(classes))
+        raise BadFile(
+            f"config.json has not as many classes as the head of the model, {classes}, but "
+            f"{self._counts()}. Check that both belong together, and that id2label names each class"
+        )
+
+    def _counts(self) -> str:
+        """How many classes the file speaks of, for errors."""
+        counts = [] if self.names is None else [f"{len(self.names)} in id2label"]
+        if self.num_labels is not None:
+            counts.append(f"{self.num_labels} in num_labels")
+        return " and ".join(counts) or "2, as it says nothing of them"
 
     def integer(self, key: str, default: int, *, least: int = 1, most: int = 100_000_000) -> int:
         """The whole number at *key*, from *least* to *most*; *default* where the file is silent."""
@@ -79,15 +112,20 @@ def _integer(values: Mapping[str, Any], key: str, default: int, least: int, most
     return value
 
 
-def _labels(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """The label of each class: ``id2label``; ``LABEL_0``, ``LABEL_1``, ... where it is absent."""
+def _names(values: Mapping[str, Any]) -> dict[int, str] | None:
+    """``id2label``, its keys as numbers: "0", but also "00", as transformers reads them."""
     named = values.get("id2label")
     if named is None:
-        count = _integer(values, "num_labels", 2, 1, _MOST_LABELS)
-        return tuple(f"LABEL_{number}" for number in range(count))
-    if not isinstance(named, dict) or not 1 <= len(named) <= _MOST_LABELS:
+        return None
+    if not isinstance(named, dict) or len(named) > _MOST_LABELS:
         raise BadFile("config.json: id2label must map class numbers to labels")
     try:
-        return tuple(str(named[str(number)]) for number in range(len(named)))
-    except KeyError as missing:
-        raise BadFile(f"config.json: id2label has no label for class {missing.args[0]}") from None
+        return {int(number): _label(label) for number, label in named.items()}
+    except ValueError:
+        raise BadFile("config.json: the keys of id2label must be the numbers of classes") from None
+
+
+def _label(label: object) -> str:
+    if not isinstance(label, str | int | float) or isinstance(label, bool):
+        raise BadFile(f"config.json: a label in id2label must be text, not {label!r:.40}")
+    return without_halves(str(label))

@@ -5,7 +5,9 @@ A folder from a stranger may hold pipes, devices, links to anywhere and files wi
 
 from __future__ import annotations
 
+import codecs
 import json
+from contextlib import ExitStack
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -15,6 +17,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MOST_OBJECT_BYTES = 8_000_000
+_LFS_POINTER = b"version https://git-lfs"
+_PAGES = (b"<!doctype html", b"<html")
+_MARK_AND_SPACE = codecs.BOM_UTF8 + b" \t\r\n"
+BEGINNING_BYTES = 128
 
 
 def exists(path: Path) -> bool:
@@ -32,8 +38,8 @@ def exists(path: Path) -> bool:
     return True
 
 
-def open_file(path: Path) -> BinaryIO:
-    """The regular file *path*, open for reading.
+def open_any(path: Path) -> BinaryIO:
+    """The regular file *path*, open for reading, whatever it holds.
 
     Raises:
         BadFile: It is missing, no regular file, or must not be read.
@@ -46,6 +52,39 @@ def open_file(path: Path) -> BinaryIO:
         raise BadFile(f"{path} is missing; a model folder needs it") from None
     except OSError as reason:
         raise BadFile(f"{path} cannot be read: {reason.strerror}") from None
+
+
+def open_file(path: Path) -> BinaryIO:
+    """The regular file *path*, open for reading, to be used for what its name says.
+
+    Raises:
+        BadFile: As `open_any`, or something else was left in its place.
+    """
+    with ExitStack() as closing:
+        file = closing.enter_context(open_any(path))
+        try:
+            check_content(path, file.read(BEGINNING_BYTES))
+            file.seek(0)
+        except OSError as reason:
+            raise BadFile(f"{path} cannot be read: {reason.strerror}") from None
+        closing.pop_all()
+    return file
+
+
+def check_content(path: Path, content: bytes) -> None:
+    """Let pass the *content* of a file, of which the first `BEGINNING_BYTES` are enough.
+
+    Raises:
+        BadFile: It is what a download left in the place of the file.
+    """
+    beginning = content[:BEGINNING_BYTES]
+    if beginning.startswith(_LFS_POINTER):
+        raise BadFile(f"{path} is a Git LFS pointer, not the file itself. Run `git lfs pull`")
+    if beginning.lstrip(_MARK_AND_SPACE).lower().startswith(_PAGES):
+        raise BadFile(
+            f"{path} is a web page, which a site sent in the place of the file. "
+            "Download it again, with an access token if the site asks for one"
+        )
 
 
 def read_file(path: Path, most: int) -> bytes:

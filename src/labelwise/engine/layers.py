@@ -152,6 +152,10 @@ class Layers:
         """``activation(states @ weight.T + bias)``."""
         return ACTIVATIONS[activation](self._graph, self.linear(states, name, outputs, inputs))
 
+    def classify(self, states: Value, name: str, inputs: int) -> Value:
+        """The logits: a product with as many outputs as its weight has rows."""
+        return self.linear(states, name, self._checkpoint.rows(f"{name}.weight"), inputs)
+
     def encode(self, states: Value, shape: Shape, layers: Sequence[LayerNames]) -> Value:
         """The state of the first id of each text, ``(texts, width)``, after all *layers*."""
         for names in layers[:-1]:

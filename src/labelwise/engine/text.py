@@ -22,6 +22,11 @@ Text = str | tuple[str, str]  # a text, or a pair
 Truncation = Literal["longest_first", "only_first", "only_second", "do_not_truncate"]
 
 
+def without_halves(text: str) -> str:
+    """*text* with U+FFFD for each half of a surrogate pair, which is no character."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def characters(texts: Iterable[Text]) -> int:
     """How many characters *texts* have in all."""
     return sum(len(text) if isinstance(text, str) else sum(map(len, text)) for text in texts)

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from labelwise.core.scores import Function
-from labelwise.engine.text import Text, Truncation, characters
+from labelwise.engine.text import Text, Truncation, characters, without_halves
 from labelwise.errors import BadInput, TooLarge
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ def _number(digits: str) -> msgspec.Raw:
 
 def _whole(value: Any) -> Any:
     if isinstance(value, str) and _SURROGATE.search(value):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return without_halves(value)
     if isinstance(value, list):
         return [_whole(item) for item in value]
     if isinstance(value, dict):

@@ -28,6 +28,8 @@ class Architecture:
     vocabulary: int  # rows of the word table: every id is smaller
     longest: int  # most ids of one text, special ids included
     build: Callable[[Layers], Value]  # -> logits, (texts, labels)
+    base: str  # what the names of all weights but the head's begin with
+    head: str  # the name of the last product: its weight has a row for each class
     types: int = 1  # kinds of ids that are told apart; with 1, those of a second text are not
     # The RoBERTa family counts positions from the id of its padding, and passes over that id.
     padding_id: int | None = None

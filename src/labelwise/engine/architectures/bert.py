@@ -21,10 +21,10 @@ def describe(config: Config) -> Architecture:
         states = embed(layers, config, "bert.embeddings", width, shape.epsilon)
         first = layers.encode(states, shape, names)
         pooled = layers.dense(first, "bert.pooler.dense", width, width, "tanh")
-        return layers.linear(pooled, "classifier", len(config.labels), width)
+        return layers.classify(pooled, "classifier", width)
 
     words, positions, types = table_rows(config)
-    return Architecture(words, positions, build, types=types)
+    return Architecture(words, positions, build, "bert", "classifier", types=types)
 
 
 def read_shape(config: Config, width: int = 768, heads: int = 12, inner: int = 3072) -> Shape:

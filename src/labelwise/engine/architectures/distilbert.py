@@ -35,9 +35,9 @@ def describe(config: Config) -> Architecture:
         states = layers.norm(states, f"{tables}.LayerNorm", width, _EPSILON)
         first = layers.encode(states, shape, names)
         hidden = layers.dense(first, "pre_classifier", width, width, "relu")
-        return layers.linear(hidden, "classifier", len(config.labels), width)
+        return layers.classify(hidden, "classifier", width)
 
-    return Architecture(words, positions, build)
+    return Architecture(words, positions, build, "distilbert", "classifier")
 
 
 def _layer_names(count: int) -> list[LayerNames]:

@@ -27,7 +27,7 @@ def describe(config: Config) -> Architecture:
             states = layers.project(states, "electra.embeddings_project", width, narrow)
         first = layers.encode(states, shape, names)
         hidden = layers.dense(first, "classifier.dense", width, width, "gelu")
-        return layers.linear(hidden, "classifier.out_proj", len(config.labels), width)
+        return layers.classify(hidden, "classifier.out_proj", width)
 
     words, positions, types = bert.table_rows(config)
-    return Architecture(words, positions, build, types=types)
+    return Architecture(words, positions, build, "electra", "classifier.out_proj", types=types)

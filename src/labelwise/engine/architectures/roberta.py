@@ -24,9 +24,10 @@ def describe(config: Config) -> Architecture:
         states = bert.embed(layers, config, "roberta.embeddings", width, shape.epsilon)
         first = layers.encode(states, shape, names)
         hidden = layers.dense(first, "classifier.dense", width, width, "tanh")
-        return layers.linear(hidden, "classifier.out_proj", len(config.labels), width)
+        return layers.classify(hidden, "classifier.out_proj", width)
 
     words, positions, types = bert.table_rows(config)
     padding_id = config.integer("pad_token_id", 1, least=0, most=positions - 2)
     longest = positions - padding_id - 1
-    return Architecture(words, longest, build, types=types, padding_id=padding_id)
+    base, head = "roberta", "classifier.out_proj"
+    return Architecture(words, longest, build, base, head, types, padding_id)
