@@ -5,16 +5,24 @@ A folder from a stranger may hold pipes, devices, links to anywhere and files wi
 
 from __future__ import annotations
 
+import codecs
 import json
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from labelwise.errors import BadFile
+from labelwise.errors import BadFile, BadInput
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 MOST_OBJECT_BYTES = 8_000_000
+
+_OTHER_MARKS = {  # that of UTF-32 begins with that of UTF-16
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
 
 
 def exists(path: Path) -> bool:
@@ -90,3 +98,17 @@ def read_object(path: Path, most: int = MOST_OBJECT_BYTES) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadFile(f"{path} does not hold a JSON object")
     return value
+
+
+def without_mark(content: bytes, source: str) -> bytes:
+    """UTF-8 *content* without the byte-order mark that it may begin with.
+
+    Raises:
+        BadInput: The mark is that of another encoding; the message names *source*.
+    """
+    for mark, encoding in _OTHER_MARKS.items():
+        if content.startswith(mark):
+            raise BadInput(
+                f"{source} is {encoding}; make UTF-8 of it, as iconv -f {encoding} -t UTF-8 does"
+            )
+    return content.removeprefix(codecs.BOM_UTF8)
