@@ -68,27 +68,34 @@ def _ending_in_one_line() -> Iterator[None]:
     """Errors of Labelwise and of click become click errors that print one line, without usage."""
     try:
         yield
+    except _Stopped:
+        if sys.stderr is not None and sys.stderr.isatty():
+            click.echo(err=True)  # below the ^C of the terminal
+        raise
+    except KeyboardInterrupt:
+        raise _Stopped(128 + signal.SIGINT) from None
     except LabelwiseError as error:
         raise click.UsageError(str(error)) from error
     except click.exceptions.NoArgsIsHelpError:
         raise
-    except click.NoSuchOption as error:
-        path = error.ctx.command_path if error.ctx else "labelwise"
-        near = error.possibilities
-        next_step = (
-            f"did you mean {near[0]}?"
-            if near
-            else f"see {path} --help; what is no option, but begins with -, stands after --"
-        )
-        raise click.UsageError(f"there is no option {error.option_name!r}; {next_step}") from error
     except click.UsageError as error:
-        raise click.UsageError(one_line(error.format_message())) from error
+        raise click.UsageError(one_line(_said(error))) from error
     except MemoryError as error:
         raise click.UsageError("there is not enough memory") from error
     except OSError as error:
         if error.errno == EPIPE:  # the reader has seen enough; click ends quietly
             raise
         raise click.UsageError(f"the output cannot be written: {error.strerror}") from error
+
+
+def _said(error: click.UsageError) -> str:
+    """What *error* says; of an option that there is not, in our words."""
+    if not isinstance(error, click.NoSuchOption):
+        return error.format_message()
+    next_step = "what is no option, but begins with -, stands after --"
+    if error.possibilities:
+        next_step = f"did you mean {error.possibilities[0]}?"
+    return f"there is no option {error.option_name!r}; {next_step}"
 
 
 def _stop(number: int, _: object) -> NoReturn:

@@ -34,7 +34,7 @@ def host_name(value: str) -> str:
         return value
     with suppress(ValueError):
         return f"[{IPv6Address(value.removeprefix('[').removesuffix(']'))}]"  # as in a Host header
-    name = re.sub(r"^\w+://|[:/?#].*", "", value)  # of a URL
+    name = re.sub(r"^\w+://|\.?([:/?#].*)?$", "", value)  # of a URL
     instead = f"; give {name!r}" if _HOST_NAME.fullmatch(name) else ", such as labels.example.com"
     raise click.BadParameter(f"{value!r} is not the name of a host alone{instead}.")
 
