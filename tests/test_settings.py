@@ -178,7 +178,8 @@ def test_variables_of_the_tests_and_of_kubernetes_do_not():
 
 def test_models_may_have_a_flag():
     assert settings_of("--model", "a", "-m", "b").models == ("a", "b")
-    assert settings_of("--model", "c", "a", "b").models == ("a", "b", "c")
+    mixed = ("a", "--model=b", "--port", "1", "c", "-md", "--model", "e", "--", "--model")
+    assert settings_of(*mixed).models == ("a", "b", "c", "d", "e", "--model")
     config('models = ["file"]')
     assert settings_of("--model", "a", LABELWISE_MODELS="variable").models == ("a",)
     assert settings_of("--model", "a").models == ("a",)

@@ -45,21 +45,17 @@ def with_settings(command: Callable[[Settings], None]) -> Callable[..., None]:
     """*command* with an option for each setting and ``--config``; it is called with `Settings`."""
 
     @wraps(command)
-    def run(more_models: tuple[str, ...], **values: Any) -> None:
+    def run(**values: Any) -> None:
         _check_variables(os.environ)
-        if more_models:
-            source = click.get_current_context().get_parameter_source("models")
-            first = values["models"] if source is ParameterSource.COMMANDLINE else ()
-            values["models"] = (*first, *more_models)
         command(Settings(**values))
 
     decorated = click.option(
         "-m",
         "--model",
-        "more_models",
-        multiple=True,
+        cls=_ModelOption,
         metavar="MODEL",
-        help="One more MODEL, after those without a flag; repeatable.",
+        expose_value=False,
+        help="The same as MODEL without a flag; repeatable.",
     )(run)
     decorated = click.option(
         "--config",
@@ -101,6 +97,16 @@ class _Option(click.Option):
 
     def get_help_extra(self, _: click.Context) -> OptionHelpExtra:
         return {}  # the help has the default already, and ranges are for errors
+
+
+class _ModelOption(click.Option):
+    """An option whose value counts as a MODEL that stands there without it, so order is kept."""
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        super().add_to_parser(parser, ctx)
+        for flags in (parser._short_opt, parser._long_opt):  # noqa: SLF001 - click has no other way
+            for flag in flags.keys() & set(self.opts):
+                flags[flag].process = lambda value, state: state.largs.append(value)
 
 
 def _parameter(setting: Field[Any]) -> Callable[[Any], Any]:

@@ -135,7 +135,7 @@ def read(path: Path, text: str | None = None, label: str | None = None) -> Examp
         if text or label:
             raise BadInput(f"{path} has no columns, for each line is a text; leave out the columns")
         return Examples([row[""] for row in rows], None, None, str(path), lines)
-    if parse is not _json_lines:
+    if path.suffix.lower() not in _OBJECTS:
         _check_header(path, list(rows[0]), text, label)
     chosen = text or _guess(path, rows[0])
     numbered = list(zip(rows, lines, strict=True))
@@ -223,6 +223,7 @@ def _is_number(name: str) -> bool:
     return True
 
 
+_OBJECTS = (".jsonl", ".ndjson")  # whose keys have names
 _FORMATS: dict[str, Callable[[TextIO], tuple[list[Row], list[int]]]] = {
     ".txt": _lines,
     ".tsv": _tsv,
@@ -239,7 +240,10 @@ def _guess(path: Path, row: Row) -> str:
     found = list(row) if len(row) == 1 else usual
     if len(found) != 1:
         columns = _listed([name for name in row if name is not None], "or")
-        raise BadInput(f"choose the column of the texts in {path}: --text {columns}")
+        above = (
+            "" if path.suffix.lower() in _OBJECTS else "; if these are data, write names above them"
+        )
+        raise BadInput(f"choose the column of the texts in {path}: --text {columns}{above}")
     return found[0]
 
 
