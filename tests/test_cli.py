@@ -22,12 +22,12 @@ from rich.cells import cell_len
 from hub_server import Hub
 from labelwise.core.examples import SUFFIXES
 from padded import config, write_model, write_tokenizer
+from serving import LABELWISE, command
 
 
 def labelwise(*arguments, stdin=b"", env=None):
-    command = [sys.executable, "-m", "labelwise", *arguments]
     return subprocess.run(  # noqa: S603
-        command, input=stdin, env=env, capture_output=True, check=False
+        [*LABELWISE, *arguments], input=stdin, env=env, capture_output=True, check=False
     )
 
 
@@ -301,6 +301,10 @@ def test_verbose_stands_before_or_after_the_command(arguments, tmp_path, embedde
     assert run.returncode == 0
     [line] = run.stderr.decode().splitlines()
     assert "weights not used" in line
+    flags = ["-v"] if arguments[0] != "-v" else []
+    start = (*LABELWISE, "-v")[: 4 - len(flags)]
+    with command(tmp_path, *flags, "--model", str(tmp_path), start=start) as live:
+        assert live.log.read_text().count("weights not used") == 1
 
 
 def test_verbose_says_what_is_loaded_and_nothing_of_other_libraries(tmp_path, embedded):
