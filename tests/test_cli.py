@@ -13,7 +13,7 @@ import subprocess
 import sys
 import termios
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -165,43 +165,63 @@ def test_another_encoding_is_named_with_what_to_do(encoding):
     )
 
 
-def stopped(number, *arguments, stdin=b"", begun=b""):
-    """How the command ends that gets a signal when it has printed *begun*."""
-    with subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", "labelwise", "-v", "classify", *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as run:
-        run.stdin.write(stdin)
-        run.stdin.flush()
-        printed = b""
-        while begun not in printed:
-            printed += run.stdout.read1()
-        if not begun:
-            time.sleep(0.7)  # long enough to start, and not to answer
-        run.send_signal(number)
-        rest, err = run.stdout.read(), run.stderr.read()
-    assert err == b""
-    return run.returncode, printed + rest
+@pytest.fixture
+def noisy(tmp_path, embedded):
+    """A model that says with --verbose that it is loaded: some of its weights are not used."""
+    for file in embedded.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    values = json.loads((embedded / "config.json").read_text()) | {"num_hidden_layers": 5}
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    return str(tmp_path)
+
+
+@contextmanager
+def running(*arguments):
+    """The command ``classify``, with pipes to talk to it."""
+    pipe = subprocess.PIPE
+    start = [*LABELWISE, "classify", *arguments]
+    with subprocess.Popen(start, stdin=pipe, stdout=pipe, stderr=pipe) as run:  # noqa: S603
+        yield run
+
+
+def talk(run, line, answer):
+    """Write a *line* to the command and read until it has given the *answer*."""
+    run.stdin.write(line)
+    run.stdin.flush()
+    printed = b""
+    while answer not in printed:
+        piece = run.stdout.read1()
+        assert piece
+        printed += piece
+    return printed
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_what_was_printed_until_a_stop_is_whole(number, code):
-    ended, printed = stopped(number, "--json", stdin=b"good\nbad\n", begun=b"NEGATIVE")
-    assert (ended, len(json.loads(printed))) == (code, 2)
-    ended, printed = stopped(number, "--json", *["word " * 500] * 300)
-    assert (ended, json.loads(printed)) == (code, [])
-    ended, printed = stopped(number, "-k", "1", stdin=b"good\nbad\n", begun=b"NEGATIVE")
-    assert (ended, len(printed.splitlines())) == (code, 4)
+def test_what_was_printed_until_a_stop_is_whole(number, code, noisy):
+    with running("--json") as run:
+        printed = talk(run, b"good\nbad\n", b"NEGATIVE")
+        run.send_signal(number)
+        rest, err = run.communicate()
+    assert (run.returncode, len(json.loads(printed + rest)), err) == (code, 2, b"")
+    with running("-k", "1") as run:
+        printed = talk(run, b"good\nbad\n", b"NEGATIVE")
+        run.send_signal(number)
+        rest, err = run.communicate()
+    assert (run.returncode, len((printed + rest).splitlines()), err) == (code, 4, b"")
+    with running("-v", "-m", noisy, "--json", *["word " * 500] * 300) as run:
+        assert b"weights not used" in run.stderr.readline()
+        run.send_signal(number)
+        printed, err = run.communicate()
+    assert (run.returncode, json.loads(printed), err) == (code, [], b"")
 
 
 def test_json_is_closed_when_a_later_line_is_broken():
-    many = b"good\n" * 20_000  # more than one piece
-    run = labelwise("classify", "--json", "-k", "1", stdin=many + b"\xff\n")
-    assert run.returncode == 2
-    assert run.stderr == b"Error: line 20001 of standard input is not UTF-8\n"
-    assert json.loads(run.stdout)
+    with running("--json") as run:
+        printed = talk(run, b"good\n", b"NEGATIVE")
+        rest, err = run.communicate(b"\xff\n")
+    assert (run.returncode, len(json.loads(printed + rest))) == (2, 1)
+    assert err == b"Error: line 2 of standard input is not UTF-8\n"
 
 
 def test_a_stop_that_is_ignored_stays_so():
@@ -288,22 +308,15 @@ def test_closed_streams_are_one_line(closed):
     one_line(run)
 
 
-@pytest.mark.parametrize(
-    "arguments", [["-v", "classify"], ["classify", "-v"], ["-v", "classify", "--verbose"]]
-)
-def test_verbose_stands_before_or_after_the_command(arguments, tmp_path, embedded):
-    for file in embedded.iterdir():
-        (tmp_path / file.name).symlink_to(file)
-    (tmp_path / "config.json").unlink()
-    values = json.loads((embedded / "config.json").read_text()) | {"num_hidden_layers": 5}
-    (tmp_path / "config.json").write_text(json.dumps(values))
-    run = labelwise(*arguments, "-m", str(tmp_path), "good")
+@pytest.mark.parametrize("before", [True, False])
+def test_verbose_stands_before_or_after_the_command(before, noisy, tmp_path):
+    arguments = ["-v", "classify"] if before else ["classify", "--verbose"]
+    run = labelwise(*arguments, "-m", noisy, "good")
     assert run.returncode == 0
     [line] = run.stderr.decode().splitlines()
     assert "weights not used" in line
-    flags = ["-v"] if arguments[0] != "-v" else []
-    start = (*LABELWISE, "-v")[: 4 - len(flags)]
-    with command(tmp_path, *flags, "--model", str(tmp_path), start=start) as live:
+    start, flags = ((*LABELWISE, "-v"), []) if before else (LABELWISE, ["-v"])
+    with command(tmp_path, *flags, "--model", noisy, start=start) as live:
         assert live.log.read_text().count("weights not used") == 1
 
 
