@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
+import re
+import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 from hub_server import Hub
+from labelwise.core.examples import SUFFIXES
+from padded import config, write_model, write_tokenizer
+from serving import LABELWISE, command
 
 
 def labelwise(*arguments, stdin=b"", env=None):
-    command = [sys.executable, "-m", "labelwise", *arguments]
     return subprocess.run(  # noqa: S603
-        command, input=stdin, env=env, capture_output=True, check=False
+        [*LABELWISE, *arguments], input=stdin, env=env, capture_output=True, check=False
     )
 
 
@@ -26,6 +37,37 @@ def one_line(run):
     assert run.stdout == b""
     [line] = run.stderr.decode().splitlines()
     return line
+
+
+def terminal(columns, *arguments, stdin=None):
+    """What a terminal of so many *columns* shows, line by line; the command ended with 0."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    known = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    with subprocess.Popen(  # noqa: S603
+        [sys.executable, "-m", "labelwise", *arguments],
+        stdin=theirs if stdin is None else subprocess.PIPE,
+        stdout=theirs,
+        stderr=theirs,
+        env=known | {"TERM": "xterm"},
+    ) as run:
+        os.close(theirs)
+        if stdin is not None:
+            run.stdin.write(stdin)
+            run.stdin.close()
+        shown = b""
+        with suppress(OSError):  # what Linux has for the end of a terminal
+            while piece := os.read(ours, 65_536):
+                shown += piece
+    os.close(ours)
+    assert run.returncode == 0, shown
+    return re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).split("\r\n")[:-1]
+
+
+def labelled(folder, *labels):
+    """A small model with these *labels*."""
+    values = config("bert") | {"id2label": dict(enumerate(labels))}
+    return str(write_tokenizer(write_model(folder, values), values))
 
 
 def test_a_text_is_answered_with_all_labels_as_a_table():
@@ -71,6 +113,164 @@ def test_lines_are_answered_as_they_arrive():
     assert b"NEGATIVE" in rest
 
 
+def test_a_dash_is_standard_input():
+    assert labelwise("classify", "--json", "-", stdin=b"good\nbad").stdout == (
+        labelwise("classify", "--json", stdin=b"good\nbad").stdout
+    )
+    line = one_line(labelwise("classify", "good", "-"))
+    assert line == "Error: - stands for standard input; give it alone, or leave it out"
+
+
+def test_the_name_of_a_file_is_no_text(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("reviews.csv", "my notes", "good"):
+        Path(name).write_text("good\n")
+    Path("tickets").mkdir()
+    for name, shown in [("reviews.csv", "reviews.csv"), ("my notes", "'my notes'"), ("good",) * 2]:
+        line = one_line(labelwise("classify", "fine", name, "bad"))
+        assert line.startswith(f"Error: {shown} is a file, not a text; ")
+        assert f"labelwise classify < {shown};" in line
+        assert line.endswith(f"echo {shown} | labelwise classify")
+    line = one_line(labelwise("classify", "tickets"))
+    assert line.endswith("a folder with a model is given as --model tickets")
+
+
+@pytest.mark.parametrize("name", [f"reveiws{suffix}" for suffix in SUFFIXES] + ["no/Such.CSV"])
+def test_what_looks_like_a_file_that_is_not_there_is_no_text(name):
+    line = one_line(labelwise("classify", name))
+    assert line.startswith(f"Error: there is no file {name}; ")
+    insisted = labelwise("classify", "--json", stdin=name.encode())
+    assert len(json.loads(insisted.stdout)) == 1
+
+
+def test_texts_may_speak_of_files():
+    texts = ["see notes.txt", "http://a.example/x.txt", ".txt", "and/or", "v1.0", "x" * 9_000, ""]
+    assert len(json.loads(labelwise("classify", "--json", "--", *texts).stdout)) == len(texts)
+
+
+@pytest.mark.parametrize("first", [b"good", b"\xef\xbb\xbfgood"])
+def test_a_byte_order_mark_before_the_first_line_is_no_text(first):
+    run = labelwise("classify", "--json", stdin=first + b"\ngood\n\xef\xbb\xbfgood\n")
+    one, other, third = json.loads(run.stdout)
+    assert one == other
+    assert third  # a mark anywhere else is a character of the text
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
+def test_another_encoding_is_named_with_what_to_do(encoding):
+    stdin = ("\ufeff" * encoding.endswith("be") + "good\nbad\n").encode(encoding)
+    name = encoding[:6].upper()
+    assert one_line(labelwise("classify", stdin=stdin)) == (
+        f"Error: standard input is {name}; make UTF-8 of it, as iconv -f {name} -t UTF-8 does"
+    )
+
+
+@pytest.fixture
+def noisy(tmp_path, embedded):
+    """A model that says with --verbose that it is loaded: some of its weights are not used."""
+    for file in embedded.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    values = json.loads((embedded / "config.json").read_text()) | {"num_hidden_layers": 5}
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    return str(tmp_path)
+
+
+@contextmanager
+def running(*arguments):
+    """The command ``classify``, with pipes to talk to it."""
+    pipe = subprocess.PIPE
+    start = [*LABELWISE, "classify", *arguments]
+    with subprocess.Popen(start, stdin=pipe, stdout=pipe, stderr=pipe) as run:  # noqa: S603
+        yield run
+
+
+def talk(run, line, answer):
+    """Write a *line* to the command and read until it has given the *answer*."""
+    run.stdin.write(line)
+    run.stdin.flush()
+    printed = b""
+    while answer not in printed:
+        piece = run.stdout.read1()
+        assert piece
+        printed += piece
+    return printed
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_what_was_printed_until_a_stop_is_whole(number, code, noisy):
+    with running("--json") as run:
+        printed = talk(run, b"good\nbad\n", b"NEGATIVE")
+        run.send_signal(number)
+        rest, err = run.communicate()
+    assert (run.returncode, len(json.loads(printed + rest)), err) == (code, 2, b"")
+    with running("-k", "1") as run:
+        printed = talk(run, b"good\nbad\n", b"NEGATIVE")
+        run.send_signal(number)
+        rest, err = run.communicate()
+    assert (run.returncode, len((printed + rest).splitlines()), err) == (code, 4, b"")
+    with running("-v", "-m", noisy, "--json", *["word " * 500] * 300) as run:
+        assert b"weights not used" in run.stderr.readline()
+        run.send_signal(number)
+        printed, err = run.communicate()
+    assert (run.returncode, json.loads(printed), err) == (code, [], b"")
+
+
+def test_json_is_closed_when_a_later_line_is_broken():
+    with running("--json") as run:
+        printed = talk(run, b"good\n", b"NEGATIVE")
+        rest, err = run.communicate(b"\xff\n")
+    assert (run.returncode, len(json.loads(printed + rest))) == (2, 1)
+    assert err == b"Error: line 2 of standard input is not UTF-8\n"
+
+
+def test_a_stop_that_is_ignored_stays_so():
+    """As under nohup, or in the background of a script."""
+    code = "import os, signal; signal.signal(signal.SIGINT, signal.SIG_IGN); os.execvp({0!r}, {1})"
+    arguments = [sys.executable, "-m", "labelwise", "classify", "--json", "-k", "1"]
+    with subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", code.format(sys.executable, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as run:
+        run.stdin.write(b"good\n")
+        run.stdin.flush()
+        first = run.stdout.read1()
+        run.send_signal(signal.SIGINT)
+        rest, _ = run.communicate(b"bad\n")
+    assert (run.returncode, len(json.loads(first + rest))) == (0, 2)
+
+
+@pytest.mark.parametrize("columns", [40, 80, 250])
+def test_bars_are_as_long_as_the_terminal_is_wide(columns):
+    alone = terminal(columns, "classify", "I like you. I love you")
+    several = terminal(columns, "classify", "good", "x " * 300)
+    unknown = terminal(columns, "classify", stdin=b"good\n" + b"x " * 300)
+    assert [len(alone), len(several), len(unknown)] == [4, 6, 6]
+    assert max(map(cell_len, [*alone, *several, *unknown])) <= columns
+    assert alone[2].count("█") == columns - len("POSITIVE    0.9984   ")
+    assert several[2].count("█") == unknown[2].count("█") == (columns - 24) // 3
+
+
+@pytest.mark.parametrize("columns", [30, 80, 250])
+def test_long_labels_and_many_never_wrap(columns, tmp_path):
+    labels = ["A label " * 9, "日本語" * 20, *(f"label {number}" for number in range(40))]
+    model = labelled(tmp_path, *labels)
+    lines = terminal(columns, "classify", "-m", model, "w9 w10")
+    assert len(lines) == 2 + len(labels)
+    assert max(map(cell_len, lines)) <= columns
+    scores = [float(re.search(r"0\.\d{4}", line)[0]) for line in lines[2:]]
+    assert sum(scores) == pytest.approx(1, abs=0.01)
+    lines = terminal(columns, "classify", "-m", model, "w9 w10 " * 30, "日本語" * 99)
+    assert len(lines) == 2 + 2 * len(labels)
+    assert max(map(cell_len, lines)) <= columns
+
+
+def test_large_numbers_have_room():
+    lines = terminal(60, "classify", "-f", "none", "I love it", "good")
+    assert max(map(cell_len, lines)) <= 60
+
+
 def test_nothing_that_a_terminal_acts_upon_is_printed(tmp_path, embedded):
     for file in embedded.iterdir():
         (tmp_path / file.name).symlink_to(file)
@@ -108,6 +308,18 @@ def test_closed_streams_are_one_line(closed):
     one_line(run)
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_verbose_stands_before_or_after_the_command(before, noisy, tmp_path):
+    arguments = ["-v", "classify"] if before else ["classify", "--verbose"]
+    run = labelwise(*arguments, "-m", noisy, "good")
+    assert run.returncode == 0
+    [line] = run.stderr.decode().splitlines()
+    assert "weights not used" in line
+    start, flags = ((*LABELWISE, "-v"), []) if before else (LABELWISE, ["-v"])
+    with command(tmp_path, *flags, "--model", noisy, start=start) as live:
+        assert live.log.read_text().count("weights not used") == 1
+
+
 def test_verbose_says_what_is_loaded_and_nothing_of_other_libraries(tmp_path, embedded):
     files = {path.name: path.read_bytes() for path in embedded.iterdir()}
     with Hub() as hub:
@@ -140,12 +352,26 @@ def test_truncation_is_said_on_standard_error():
         (["classify", "--top-k", "0", "x"], "--top-k"),
         (["classify", "--function-to-apply", "relu", "x"], "'relu' is not one of 'softmax'"),
         (["classify", "--colour", "x"], "--colour"),
-        (["clasify", "x"], "clasify"),
         (["--loud"], "--loud"),
+        (["classify", "-9 of 10"], "what is no option, but begins with -, stands after --"),
+        (["classify", "--top_k", "1", "x"], "'--top_k'; did you mean --top-k?"),
+        (["classify", "--topk=1", "x"], "'--topk'; did you mean --top-k?"),
+        (["serve", "--modle", "x"], "did you mean --model?"),
+        (["serve", "--acces-token-file", "x"], "did you mean --access-token-file?"),
+        (["serve", "--max_texts", "1"], "did you mean --max-texts?"),
+        (["quantize", "x", "--dta", "x"], "did you mean --data?"),
+        (["--verson"], "did you mean --version?"),
+        (["clasify", "x"], "there is no command 'clasify'; did you mean classify?"),
+        (["serv"], "did you mean serve?"),
+        (["good"], "there is no command 'good'; see "),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(arguments, said):
     assert said in one_line(labelwise(*arguments))
+
+
+def test_a_misspelt_option_does_not_show_its_value():
+    assert "hf_secret" not in one_line(labelwise("serve", "--acces-token=hf_secret"))
 
 
 def test_broken_text_is_one_line_and_never_shown():

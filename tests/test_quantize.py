@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from hub_server import Hub
+from labelwise import quantize
 from labelwise.core import agreement, examples
 from labelwise.core.locate import EMBEDDED, locate
 from labelwise.core.model import Model
@@ -118,11 +119,18 @@ def test_several_labels_stand_between_commas(tmp_path):
     [
         ("a.xlsx", "x", {}, "name it .txt, .tsv, .csv, .jsonl or .ndjson"),
         ("a.txt", "", {}, "holds no texts"),
-        ("a.tsv", "text\tlabel\n", {}, "holds no texts"),
+        ("a.tsv", "text\tlabel\n", {}, "{} holds no texts below its first line"),
         ("a.txt", "x", {"label": "y"}, "leave out the columns"),
         ("a.csv", "one,two\n1,2\n", {}, "choose the column of the texts in {}: --text one or two"),
         ("a.csv", "text,sentence\n1,2\n", {}, "--text text or sentence"),
-        ("a.csv", "a,b\n1,2\n", {"text": "c"}, "line 2 of {} has no text in a column 'c'"),
+        (
+            "a.csv",
+            "a,b\n1,2\n",
+            {"text": "c"},
+            "{} has no column 'c'; its first line names a and b",
+        ),
+        ("a.csv", "text\n1\n", {"label": "c"}, "{} has no column 'c'; its first line names text"),
+        ("a.csv", "a,b\n1,2,3\n", {}, "--text a or b"),
         ("a.tsv", "text\tb\n1\t2\n3\n", {"label": "b"}, "line 3 of {} has no label in a column"),
         ("a.csv", 'text\n"x', {}, "line 2 of {} cannot be read: "),
         ("a.jsonl", '{"text": "x"}\n{', {}, "line 2 of {} is not valid JSON"),
@@ -146,7 +154,95 @@ def test_a_file_that_is_not_there_or_not_utf8_is_said(tmp_path):
         examples.read(tmp_path / "a.txt")
 
 
-@pytest.mark.parametrize("cell", ["2", "-1", "secret", "", "0,1"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "I really liked it\nThe second text\n",
+        "I really liked it,1\nThe second text,0\n",
+        "great,1\nbad,0\n",
+        "great,-0.5\nbad,0\n",
+        "great,\nbad,POSITIVE\n",
+        ",great\n0,bad\n",
+    ],
+)
+def test_a_first_line_of_data_does_not_pass_for_names(content, tmp_path):
+    path = write(tmp_path / "a.csv", content)
+    with pytest.raises(BadInput) as caught:
+        examples.read(path)
+    assert f"the first line of {path} must name the columns, and looks like data" in (
+        str(caught.value)
+    )
+    assert "great" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("review\ngood\n", None),
+        ("The Review Text\ngood\n", None),
+        (",text,1\n0,good,x\n", None),  # as pandas writes its index
+        ("What did you think of it?\ngood\n", "What did you think of it?"),
+    ],
+)
+def test_a_first_line_that_may_be_names_is_taken_for_them(content, text, tmp_path):
+    assert examples.read(write(tmp_path / "a.csv", content), text).texts == ["good"]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.tsv", "a.csv", "a.jsonl"])
+def test_a_byte_order_mark_is_no_part_of_the_data(name, tmp_path):
+    content = '{"text": "good"}' if name.endswith("l") else "text\ngood"
+    (tmp_path / name).write_text(content, encoding="utf-8-sig")
+    assert examples.read(tmp_path / name).texts[-1] == "good"
+    assert not examples.read(tmp_path / name).texts[0].startswith("\ufeff")
+    (tmp_path / name).write_text(content, encoding="utf-16")
+    with pytest.raises(BadInput, match=rf"{name} is UTF-16; make UTF-8 of it, as iconv"):
+        examples.read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("cells", "names", "several", "expected"),
+    [
+        (["it", "IT", "en"], ("it", "IT", "EN"), False, [{0}, {1}, {2}]),
+        (["IT"], ("it", "de"), False, [{0}]),
+        (["Arts, Entertainment", "News"], ("Arts, Entertainment", "News"), True, [{0}, {1}]),
+        (["arts, entertainment"], ("Arts, Entertainment", "News"), True, [{0}]),
+        (["a, b", "a,b", "b"], ("a", "b", "a, b"), True, [{2}, {0, 1}, {1}]),
+        ([["a, b", "c"], "c"], ("a, b", "c"), True, [{0, 1}, {1}]),
+        ([["1"], "0"], ("x", "y"), False, [{1}, {0}]),
+        (["ΣΑΣ"], ("σας",), False, [{0}]),
+    ],
+)
+def test_whole_names_as_they_are_written_come_first(cells, names, several, expected):
+    found = examples.Examples(["x"] * len(cells), cells, "text", "a.csv", list(range(len(cells))))
+    assert found.classes(names, several=several) == expected
+
+
+@pytest.mark.parametrize(
+    ("cell", "names", "said"),
+    [
+        ("It", ("it", "IT"), "the label may be it or IT; write one of them"),
+        ("x", ("x", "x"), "the label may be x or x; write one of them"),
+        ("postive", LABELS, "; did you mean POSITIVE?"),
+        ("NEGATIV ", LABELS, "; did you mean NEGATIVE?"),
+        ("it,postive", LABELS, "; did you mean POSITIVE?"),
+    ],
+)
+def test_a_label_that_is_not_clear_is_said_with_what_is_near(cell, names, said):
+    found = examples.Examples(["x"], [cell], "text", "a.csv", [2])
+    with pytest.raises(BadInput) as caught:
+        found.classes(names, several=True)
+    assert str(caught.value).startswith("line 2 of a.csv: the label ")
+    assert str(caught.value).endswith(said)
+
+
+def test_the_line_that_is_named_is_the_one_that_does_not_fit():
+    for cells in (["0", "1", "7"], ["POSITIVE", "negative", "x"], [["0"], ["0", "1"], ["7"]]):
+        found = examples.Examples(["x"] * 3, cells, "text", "a.csv", [2, 3, 4])
+        with pytest.raises(BadInput, match="line 4 of"):
+            found.classes(LABELS, several=True)
+
+
+@pytest.mark.parametrize("cell", ["2", "-1", "secret", "", "0,1", ["0", "1"]])
 def test_an_unknown_label_is_said_by_its_line_and_not_shown(cell):
     found = examples.Examples(["x"], [cell], "text", "a.tsv", [7])
     with pytest.raises(BadInput) as caught:
@@ -298,6 +394,18 @@ def test_the_command_compares_shows_and_keeps(tmp_path):
     assert report == json.loads((folder / REPORT).read_text())
     assert (report["accuracy_float32"], report["texts"]) == (None, 60)
     assert "column" not in as_json.stderr
+
+
+def test_where_int8_is_slower_that_is_said_with_what_to_do(tmp_path, capsys):
+    location = locate(small(tmp_path))
+    quantize._show(made(location, times_faster=0.8))
+    assert "int8 is slower here             0.80 times as fast" in capsys.readouterr().out
+    quantize._show(made(location, times_faster=1.8))
+    assert "int8 is faster                  1.80 times" in capsys.readouterr().out
+    assert "leave out --dtype int8" in quantize._verdict(made(location, times_faster=0.99))
+    assert "leave out" not in quantize._verdict(made(location, times_faster=1))
+    slow_and_wrong = made(location, times_faster=0.8, same_label=0.5)
+    assert "not served without --force" in quantize._verdict(slow_and_wrong)
 
 
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path):

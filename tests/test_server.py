@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import socket
 import subprocess
@@ -730,6 +731,34 @@ def test_whoami_knows_the_access_token(guarded, live):
     assert ask(f"{live.url}/api/whoami-v2").json["name"] == "anonymous"
 
 
+@pytest.mark.parametrize("given", ["a file", "the environment", "the settings", "nobody"])
+def test_the_command_that_the_greeting_shows_works(given, tmp_path):
+    """Where the access token stands in the file of settings alone, the shell cannot know it."""
+    arguments, environment = [], {}
+    folder = tmp_path / "it's a folder $HOME"
+    folder.mkdir()
+    if given == "a file":
+        (folder / "my token").write_text("secret\nsecond line\n")
+        arguments = ["--access-token-file", "my token"]
+    elif given == "the environment":
+        environment = {"LABELWISE_ACCESS_TOKEN": "secret"}
+    elif given == "the settings":
+        (folder / "labelwise.toml").write_text('access_token = "secret"')
+    with command(folder, *arguments, environment=environment) as live:
+        assert "secret" not in live.log.read_text()
+        [line] = re.findall(r"^Try: (curl .*)$", live.log.read_text(), re.MULTILINE)
+        line = line.replace("ACCESS-TOKEN", "secret") if given == "the settings" else line
+        run = subprocess.run(  # noqa: S602
+            f"{line} --silent",
+            shell=True,
+            cwd=tmp_path,
+            env=os.environ | environment,
+            capture_output=True,
+            check=True,
+        )
+    assert json.loads(run.stdout)[0][0]["label"] == "POSITIVE"
+
+
 def test_the_access_token_comes_from_a_file_or_the_environment(tmp_path, embedded):
     """And ``NAME=FOLDER`` gives a folder its id."""
     (tmp_path / "secret").write_text("from-file\nsecond line\n")
@@ -843,6 +872,8 @@ def test_a_port_that_is_taken_is_named(tmp_path, taken):
         ("org/x=model org/x=model", "two models are called org/x"),
         ("--prot 1", "--prot"),
         ("--host 0.0.0.0", "--access-token-file"),
+        ("--host http://localhost --auth open", "is no address of this machine"),
+        ("--host 192.0.2.1 --auth open", "give a name or an address alone, as in --host"),
         ("--auth required", "there is no access token"),
         ("--access-token secret", "--access-token-file"),
         ("--access-token-file none", "'none' does not exist"),

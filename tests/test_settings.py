@@ -137,8 +137,52 @@ def test_an_empty_variable_counts_as_not_set():
     )
 
 
-def test_variables_that_are_no_settings_are_nobodys_business():
-    assert settings_of(LABELWISE_SHARED="/data", LABELWISE_PROT="1") == Settings()
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("PROT", "did you mean LABELWISE_PORT?"),
+        ("ACCESS_TOKN", "did you mean LABELWISE_ACCESS_TOKEN?"),
+        ("TOKEN", "did you mean LABELWISE_ACCESS_TOKEN?"),
+        ("MODEL", "did you mean LABELWISE_MODELS?"),
+        ("ALLOWED_HOSTS", "did you mean LABELWISE_ALLOWED_HOST?"),
+        ("CONFIG_FILE", "did you mean LABELWISE_CONFIG?"),
+        ("QQ", "unset it, or see --help"),
+    ],
+)
+def test_a_variable_that_is_no_setting_stops_the_start(name, said):
+    assert refusal(**{f"LABELWISE_{name}": "secret"}) == (
+        f"LABELWISE_{name} in the environment is no setting; {said}"
+    )
+    assert settings_of(**{f"LABELWISE_{name}": ""}) == Settings()
+
+
+def test_variables_of_the_tests_and_of_kubernetes_do_not():
+    of_the_tests = {"SHARED": "/data", "NO_SKIPS": "1", "CLIENTS": "/clients", "BASE_MODEL": "/m"}
+    of_a_service = {
+        "SERVICE_HOST": "10.0.0.1",
+        "SERVICE_PORT": "80",
+        "SERVICE_PORT_HTTP": "80",
+        "PORT_80_TCP": "tcp://10.0.0.1:80",
+        "PORT_80_TCP_PROTO": "tcp",
+        "PORT_80_TCP_PORT": "80",
+        "PORT_80_TCP_ADDR": "10.0.0.1",
+        "API_PORT": "tcp://10.0.0.1:80",
+        "API_SERVICE_HOST": "10.0.0.1",
+    }
+    variables = of_the_tests | of_a_service
+    assert settings_of(**{f"LABELWISE_{name}": value for name, value in variables.items()}) == (
+        Settings()
+    )
+    assert settings_of(LABEL="1", labelwise_port="1", MY_LABELWISE_PORT="1") == Settings()
+
+
+def test_models_may_have_a_flag():
+    assert settings_of("--model", "a", "-m", "b").models == ("a", "b")
+    mixed = ("a", "--model=b", "--port", "1", "c", "-md", "--model", "e", "--", "--model")
+    assert settings_of(*mixed).models == ("a", "b", "c", "d", "e", "--model")
+    config('models = ["file"]')
+    assert settings_of("--model", "a", LABELWISE_MODELS="variable").models == ("a",)
+    assert settings_of("--model", "a").models == ("a",)
 
 
 def test_a_lone_text_in_the_file_is_one_value():
@@ -304,6 +348,59 @@ def test_the_help_is_short_and_says_the_defaults():
 def test_an_access_token_is_the_first_line_of_its_file():
     Path("token").write_bytes(f" {TOKEN}\t\r\nnotes of somebody: \xe9\n".encode())
     assert Settings(access_token_file=Path("token")).read_access_token() == TOKEN
+
+
+def test_files_may_begin_with_a_byte_order_mark():
+    Path("token").write_text(TOKEN, encoding="utf-8-sig")
+    assert Settings(access_token_file=Path("token")).read_access_token() == TOKEN
+    config("\ufeffport = 1")
+    assert settings_of().port == 1
+
+
+def test_files_in_another_encoding_are_named_with_what_to_do():
+    next_step = "is UTF-16; make UTF-8 of it, as iconv -f UTF-16 -t UTF-8 does"
+    Path("labelwise.toml").write_text("port = 1", encoding="utf-16")
+    assert refusal() == f"labelwise.toml {next_step}"
+    Path("token").write_text(TOKEN, encoding="utf-16")
+    with pytest.raises(BadInput, match=f"^token {next_step}$"):
+        Settings(access_token_file=Path("token")).read_access_token()
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("labels.example.com", "labels.example.com"),
+        ("Labels_1", "Labels_1"),
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "[2001:db8::1]"),
+        ("[2001:db8::1]", "[2001:db8::1]"),
+    ],
+)
+def test_the_name_of_an_allowed_host_stands_alone(given, kept):
+    assert settings_of("--allowed-host", given).allowed_host == (kept,)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("labels.example.com:8000", "; give 'labels.example.com'."),
+        ("https://labels.example.com", "; give 'labels.example.com'."),
+        ("http://labels.example.com:8000/x?y#z", "; give 'labels.example.com'."),
+        ("labels.example.com/", "; give 'labels.example.com'."),
+        ("labels.example.com.", "; give 'labels.example.com'."),
+        ("*.example.com", ", such as labels.example.com."),
+        ("*", ", such as labels.example.com."),
+        ("a,b", ", such as labels.example.com."),
+        ("[::1]:8000", ", such as labels.example.com."),
+        ("bücher.example", ", such as labels.example.com."),
+    ],
+)
+def test_anything_else_about_an_allowed_host_is_refused(given, said):
+    for place, line in [
+        ("'--allowed-host'", refusal("--allowed-host", given)),
+        ("LABELWISE_ALLOWED_HOST", refusal(LABELWISE_ALLOWED_HOST=given)),
+    ]:
+        assert line == f"Invalid value for {place}: {given!r} is not the name of a host alone{said}"
 
 
 def test_an_access_token_may_come_from_the_environment_or_be_absent():

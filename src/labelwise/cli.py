@@ -4,35 +4,55 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 import sys
 from contextlib import contextmanager
 from dataclasses import asdict
+from difflib import get_close_matches
 from errno import EPIPE
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from shlex import quote
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import click
 
 from labelwise import __version__
+from labelwise.engine.files import without_mark
 from labelwise.errors import BadInput, LabelwiseError, one_line
 from labelwise.options import EPILOG, with_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from labelwise.classifier import Scores
+    from labelwise.classifier import Classifier, Scores
     from labelwise.core.model import Dtype
     from labelwise.settings import Settings
 
 _BYTES_AT_ONCE = 65_536
-_BAR_WIDTH = 20
-_BETWEEN = 17  # the score, and the space between four columns
-_LEAST_TEXT = 16
+_GAP = 3  # between two columns of a table
+_LEAST_TEXT = 8
+_LEAST_BAR = 5
+_STOPS = (signal.SIGINT, signal.SIGTERM)
+
+
+class _Stopped(SystemExit):
+    """Ctrl-C or SIGTERM; the exit code is the one that a shell would give."""
 
 
 class _Group(click.Group):
     """A group whose commands end every mistake of the user in one line and exit code 2."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = click.utils.make_str(args[0])
+        if name not in self.commands and not name.startswith("-"):
+            near = get_close_matches(name, self.commands, 1)
+            next_step = f"did you mean {near[0]}?" if near else f"see {ctx.command_path} --help"
+            raise BadInput(f"there is no command {name!r:.80}; {next_step}")
+        return super().resolve_command(ctx, args)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         with _ending_in_one_line():
@@ -48,12 +68,18 @@ def _ending_in_one_line() -> Iterator[None]:
     """Errors of Labelwise and of click become click errors that print one line, without usage."""
     try:
         yield
+    except _Stopped:
+        if sys.stderr is not None and sys.stderr.isatty():
+            click.echo(err=True)  # below the ^C of the terminal
+        raise
+    except KeyboardInterrupt:
+        raise _Stopped(128 + signal.SIGINT) from None
     except LabelwiseError as error:
         raise click.UsageError(str(error)) from error
     except click.exceptions.NoArgsIsHelpError:
         raise
     except click.UsageError as error:
-        raise click.UsageError(one_line(error.format_message())) from error
+        raise click.UsageError(one_line(_said(error))) from error
     except MemoryError as error:
         raise click.UsageError("there is not enough memory") from error
     except OSError as error:
@@ -62,15 +88,73 @@ def _ending_in_one_line() -> Iterator[None]:
         raise click.UsageError(f"the output cannot be written: {error.strerror}") from error
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, message="%(prog)s %(version)s")
-@click.option("-v", "--verbose", is_flag=True, help="Say on standard error what is loaded.")
-def main(verbose: bool) -> None:  # noqa: FBT001 - click passes flags by name
-    """Text classification on your own machine."""
-    if verbose:
-        log = logging.getLogger("labelwise")
+def _said(error: click.UsageError) -> str:
+    """What *error* says; of an option that there is not, in our words."""
+    if not isinstance(error, click.NoSuchOption):
+        return error.format_message()
+    next_step = "what is no option, but begins with -, stands after --"
+    if error.possibilities:
+        next_step = f"did you mean {error.possibilities[0]}?"
+    return f"there is no option {error.option_name!r}; {next_step}"
+
+
+def _stop(number: int, _: object) -> NoReturn:
+    raise _Stopped(128 + number)
+
+
+def _on_stop(act: Callable[[int, object], object]) -> dict[int, Any]:
+    """Have *act* handle the signals to stop, but those ignored, as nohup does; who did before."""
+    before = {number: signal.getsignal(number) for number in _STOPS}
+    return {
+        number: signal.signal(number, act)
+        for number, handler in before.items()
+        if handler not in {signal.SIG_IGN, None}
+    }
+
+
+@contextmanager
+def _whole() -> Iterator[None]:
+    """Let a stop wait for the end of what is done here; another one does not wait."""
+    stops: list[int] = []
+
+    def wait(number: int, frame: object) -> None:
+        if stops:
+            _stop(number, frame)
+        stops.append(number)
+
+    before = _on_stop(wait)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if stops:
+        _stop(stops[0], None)
+
+
+def _say_more(_: click.Context, __: click.Parameter, verbose: bool) -> None:  # noqa: FBT001
+    log = logging.getLogger("labelwise")
+    if verbose and not log.handlers:
         log.setLevel(logging.INFO)
         log.addHandler(logging.StreamHandler())
+
+
+_verbose = click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    expose_value=False,
+    callback=_say_more,
+    help="Say on standard error what is loaded.",
+)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+@_verbose
+def main() -> None:
+    """Text classification on your own machine."""
+    _on_stop(_stop)
 
 
 @main.command(short_help="Print labels and scores for texts.")
@@ -97,6 +181,7 @@ def main(verbose: bool) -> None:  # noqa: FBT001 - click passes flags by name
 )
 @click.option("--force", is_flag=True, help="Compute in int8 whatever is known of it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: a list of labels for each text.")
+@_verbose
 def classify(  # noqa: PLR0913, PLR0917 - one for each option
     texts: tuple[str, ...],
     model: str | None,
@@ -106,28 +191,25 @@ def classify(  # noqa: PLR0913, PLR0917 - one for each option
     force: bool,  # noqa: FBT001 - click passes flags by name
     as_json: bool,  # noqa: FBT001
 ) -> None:
-    """Print labels and scores for each TEXT, or for each line of standard input."""
-    from labelwise.classifier import Classifier  # noqa: PLC0415 - heavy, and --help must be quick
+    """Print labels and scores for each TEXT, or for each line of standard input (also: -).
 
+    The name of a file is no text: labelwise classify < FILE.
+    """
     if sys.stdout is None:
         raise BadInput("standard output is closed; there is nowhere to print to")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal may lack a character of the text
-    shows = sys.stderr is not None and sys.stderr.isatty()
-    classifier = Classifier(model, dtype=dtype, progress=shows)
-    if dtype == "int8" and not force:
-        from labelwise.core import agreement  # noqa: PLC0415 - not needed for fp32
-
-        agreement.check(classifier.model.location, model or classifier.model.location.id)
-    printer = _JsonPrinter() if as_json else _TablePrinter(classifier.model.labels, len(texts))
+    given = _given(texts)
     truncated = count = 0
-    for some in [list(texts)] if texts else _lines():
-        results = classifier(some, top_k=top_k, function_to_apply=function_to_apply)
-        printer.show(some, results)
-        truncated += sum(result.truncated for result in results)
-        count += len(results)
-    printer.close()
+    with _JsonPrinter() if as_json else _TablePrinter(len(given)) as printer:
+        classifier = _loaded(model, dtype, force=force)
+        for some in [given] if given else _lines():
+            results = classifier(some, top_k=top_k, function_to_apply=function_to_apply)
+            with _whole():
+                printer.show(some, results, classifier.model.labels)
+            truncated += sum(result.truncated for result in results)
+            count += len(results)
     if truncated:
         click.echo(
             f"{truncated} of {count} texts were longer than the {classifier.model.tokenizer.limit} "
@@ -137,6 +219,7 @@ def classify(  # noqa: PLR0913, PLR0917 - one for each option
 
 
 @main.command(short_help="Serve models over HTTP.", epilog=EPILOG)
+@_verbose
 @with_settings
 def serve(settings: Settings) -> None:
     """Serve each MODEL to Hugging Face clients: a folder, ID=FOLDER, or a Hub id."""
@@ -153,6 +236,7 @@ def serve(settings: Settings) -> None:
 @click.option("--text", metavar="COLUMN", help="Column of the texts.  [default: the obvious one]")
 @click.option("--label", metavar="COLUMN", help="Column of the right labels, names or numbers.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@_verbose
 def quantize(
     model: str,
     data: Path,
@@ -168,6 +252,54 @@ def quantize(
     from labelwise.quantize import quantize as run  # noqa: PLC0415 - heavy, as above
 
     run(model, data, text=text, label=label, as_json=as_json)
+
+
+def _loaded(model: str | None, dtype: Dtype, *, force: bool) -> Classifier:
+    """The classifier; in int8 only where that was found good, or with *force*."""
+    from labelwise.classifier import Classifier  # noqa: PLC0415 - heavy, and --help must be quick
+
+    shows = sys.stderr is not None and sys.stderr.isatty()
+    classifier = Classifier(model, dtype=dtype, progress=shows)
+    if dtype == "int8" and not force:
+        from labelwise.core import agreement  # noqa: PLC0415 - not needed for fp32
+
+        agreement.check(classifier.model.location, model or classifier.model.location.id)
+    return classifier
+
+
+def _given(texts: Sequence[str]) -> list[str]:
+    """The *texts* of the command line; none where standard input has them.
+
+    Raises:
+        BadInput: One is the name of a file or a folder, or looks like the name of a file.
+    """
+    if list(texts) == ["-"]:
+        return []
+    for text in texts:
+        name = quote(text)
+        if text == "-":
+            raise BadInput("- stands for standard input; give it alone, or leave it out")
+        if os.path.isdir(text):  # noqa: PTH112 - says no to whatever is no path
+            raise BadInput(
+                f"{name} is a folder, not a text; a folder with a model is given as --model {name}"
+            )
+        if os.path.exists(text):  # noqa: PTH110 - as above
+            raise BadInput(
+                f"{name} is a file, not a text; to classify each of its lines: labelwise classify "
+                f"< {name}; if the name is the text: echo {name} | labelwise classify"
+            )
+        if _looks_like_a_file(text):
+            raise BadInput(
+                f"there is no file {name}; if that is a text: echo {name} | labelwise classify"
+            )
+    return list(texts)
+
+
+def _looks_like_a_file(text: str) -> bool:
+    from labelwise.core.examples import SUFFIXES  # noqa: PLC0415 - not needed by other commands
+
+    alone = len(text.split()) == 1 and "://" not in text
+    return alone and Path(text).suffix.lower() in SUFFIXES
 
 
 def _lines() -> Iterator[list[str]]:
@@ -187,6 +319,8 @@ def _lines() -> Iterator[list[str]]:
 
 
 def _decoded(line: bytes, number: int) -> str:
+    if number == 1:
+        line = without_mark(line, "standard input")
     try:
         return line.decode().rstrip("\r")
     except UnicodeDecodeError:
@@ -194,59 +328,94 @@ def _decoded(line: bytes, number: int) -> str:
 
 
 class _JsonPrinter:
-    """One JSON list, a line for each text: the labels and scores as the server sends them."""
+    """One JSON list, a line for each text: the labels and scores as the server sends them.
+
+    However it ends, what is printed can be parsed.
+    """
 
     def __init__(self) -> None:
         self._before = "["
 
-    def show(self, _: list[str], results: list[Scores]) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        begun = self._before != "["
+        if kind is None or issubclass(kind, _Stopped):
+            click.echo("]" if begun else "[]")
+        elif begun and not issubclass(kind, OSError):  # the output is fine
+            click.echo("]")
+
+    def show(self, _: list[str], results: list[Scores], __: Sequence[str]) -> None:
         for scores in results:
             line = json.dumps([asdict(score) for score in scores], ensure_ascii=False)
             click.echo(f"{self._before}{line}", nl=False)
             self._before = ",\n "
 
-    def close(self) -> None:
-        click.echo("[]" if self._before == "[" else "]")
-
 
 class _TablePrinter:
     """A table with a bar for each score; where there is not just one text, it stands before them.
 
-    *texts* is how many there are; 0 where nobody knows, and then all columns have fixed widths.
+    *texts* is how many there are; 0 where nobody knows, and then columns have fixed widths.
     """
 
-    def __init__(self, labels: Sequence[str], texts: int) -> None:
+    def __init__(self, texts: int) -> None:
         from rich.console import Console  # noqa: PLC0415 - not needed for JSON
 
         self._texts = texts
         self._console = Console()
-        self._bar = "█" if self._console.encoding.startswith("utf") else "#"
         self._header = True
-        self._widest = max(len(one_line(label)) for label in labels)
-        room = self._console.width - self._widest - _BAR_WIDTH - _BETWEEN
-        self._room = max(room, _LEAST_TEXT)
 
-    def show(self, texts: list[str], results: list[Scores]) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is left to print."""
+
+    def show(self, texts: list[str], results: list[Scores], labels: Sequence[str]) -> None:
         from rich import box  # noqa: PLC0415
+        from rich.cells import cell_len  # noqa: PLC0415
         from rich.table import Table  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 
+        values = [[f"{score.score:7.4f}" for score in scores] for scores in results]
+        text, label, bar = _widths(
+            self._console.width - max(len(value) for row in values for value in row),
+            max(cell_len(one_line(label)) for label in [*labels, "label"]),
+            with_text=self._texts != 1,
+        )
+        full = "█" if self._console.encoding.startswith("utf") else "#"
         table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, show_header=self._header)
-        if self._texts != 1:
-            table.add_column("text", width=None if self._texts else self._room, no_wrap=True)
-        table.add_column("label", min_width=self._widest, no_wrap=True)
-        table.add_column("score", justify="right", min_width=7, no_wrap=True)
-        table.add_column("", width=_BAR_WIDTH, no_wrap=True)
-        for text, scores in zip(texts, results, strict=True):
-            shown = Text(one_line(text))
-            shown.truncate(self._room, overflow="ellipsis")
-            for score in scores:
-                bar = self._bar * round(_BAR_WIDTH * min(max(score.score, 0), 1))
-                row: list[Text | str] = [Text(one_line(score.label)), f"{score.score:.4f}", bar]
-                table.add_row(*([shown, *row] if self._texts != 1 else row))
+        if text:
+            table.add_column("text", width=None if self._texts else text, no_wrap=True)
+        table.add_column("label", width=label, no_wrap=True)
+        table.add_column("score", justify="right", no_wrap=True)
+        if bar:
+            table.add_column("", width=bar, no_wrap=True)
+        for each, scores, row in zip(texts, results, values, strict=True):
+            shown = Text(one_line(each))
+            shown.truncate(text, overflow="ellipsis")
+            for score, value in zip(scores, row, strict=True):
+                filled = full * round(bar * min(max(score.score, 0), 1))
+                cells = [shown, Text(one_line(score.label)), Text(value), Text(filled)]
+                table.add_row(*cells[not text : None if bar else -1])
                 shown = Text()
         self._console.print(table)
         self._header = False
 
-    def close(self) -> None:
-        """Nothing is left to print."""
+
+def _widths(room: int, label: int, *, with_text: bool) -> tuple[int, int, int]:
+    """The widths of text, *label* and bar in *room* columns, the score's not counted; 0 is none.
+
+    Labels are cut last, and bars left out first.
+    """
+    room -= _GAP
+    least = _LEAST_TEXT + _GAP if with_text else 0
+    label = max(min(label, room - least), 1)
+    left = room - label - _GAP
+    if not with_text:
+        return 0, label, left if left >= _LEAST_BAR else 0
+    bar = (left - _GAP) // 3
+    if bar < _LEAST_BAR:
+        return max(left, 1), label, 0
+    return left - _GAP - bar, label, bar

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import tomllib
 from dataclasses import Field, fields
 from difflib import get_close_matches
@@ -17,13 +19,18 @@ from labelwise.errors import BadInput
 from labelwise.settings import FILE, Settings, read_small
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from click.types import OptionHelpExtra
 
 CONFIG = Path("labelwise.toml")
 EPILOG = f"Each option is also LABELWISE_<NAME> in the environment and a key of {CONFIG}."
 
+_PREFIX = "LABELWISE_"
+_OF_THE_TESTS = {"SHARED", "NO_SKIPS", "CLIENTS", "BASE_MODEL"}
+_OF_KUBERNETES = re.compile(  # it sets them where a service has such a name
+    r"(\w+_)?(SERVICE_HOST=|SERVICE_PORT(_\w+)?=|PORT_\d+_\w+=|PORT=\w+://)"
+)
 _CONFIG_READ = f"{__name__}.config"  # where a context keeps the path of its file
 _NUMBERS = {  # in a file
     "int": ((int,), "a whole number"),
@@ -39,18 +46,27 @@ def with_settings(command: Callable[[Settings], None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(**values: Any) -> None:
+        _check_variables(os.environ)
         command(Settings(**values))
 
+    decorated = click.option(
+        "-m",
+        "--model",
+        cls=_ModelOption,
+        metavar="MODEL",
+        expose_value=False,
+        help="The same as MODEL without a flag; repeatable.",
+    )(run)
     decorated = click.option(
         "--config",
         cls=_Option,
         type=FILE,
-        envvar="LABELWISE_CONFIG",
+        envvar=f"{_PREFIX}CONFIG",
         is_eager=True,  # the others take their defaults from it
         expose_value=False,
         callback=_read_config,
         help=f"File with settings.  [default: {CONFIG}, if there is one]",
-    )(run)
+    )(decorated)
     for setting in reversed(fields(Settings)):
         decorated = _parameter(setting)(decorated)
     return decorated
@@ -83,6 +99,16 @@ class _Option(click.Option):
         return {}  # the help has the default already, and ranges are for errors
 
 
+class _ModelOption(click.Option):
+    """An option whose value counts as a MODEL that stands there without it, so order is kept."""
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        super().add_to_parser(parser, ctx)
+        for flags in (parser._short_opt, parser._long_opt):  # noqa: SLF001 - click has no other way
+            for flag in flags.keys() & set(self.opts):
+                flags[flag].process = lambda value, state: state.largs.append(value)
+
+
 def _parameter(setting: Field[Any]) -> Callable[[Any], Any]:
     """The decorator that adds *setting* to a command."""
     flag, variable, default = _flag(setting), _variable(setting), _default(setting)
@@ -104,12 +130,30 @@ def _parameter(setting: Field[Any]) -> Callable[[Any], Any]:
     )
 
 
+def _check_variables(environment: Mapping[str, str]) -> None:
+    """Refuse a variable that is no setting but named like one: it may be meant as the lock.
+
+    Raises:
+        BadInput: There is one; the message names the nearest setting.
+    """
+    known = {"CONFIG", *(setting.name.upper() for setting in fields(Settings))}
+    for variable, value in environment.items():
+        name = variable.removeprefix(_PREFIX)
+        if name in {variable, *known, *_OF_THE_TESTS} or not value:
+            continue
+        if _OF_KUBERNETES.match(f"{name}={value}"):
+            continue
+        near = get_close_matches(name, known, 1, cutoff=0.5)
+        next_step = f"did you mean {_PREFIX}{near[0]}?" if near else "unset it, or see --help"
+        raise BadInput(f"{variable} in the environment is no setting; {next_step}")
+
+
 def _flag(setting: Field[Any]) -> str:
     return "[MODEL]..." if setting.name == "models" else f"--{setting.name.replace('_', '-')}"
 
 
 def _variable(setting: Field[Any]) -> str:
-    return f"LABELWISE_{setting.name.upper()}"
+    return f"{_PREFIX}{setting.name.upper()}"
 
 
 def _default(setting: Field[Any]) -> str:

@@ -76,7 +76,10 @@ def _show(compared: Agreement) -> None:
     if compared.accuracy_float32 is not None and compared.accuracy_int8 is not None:
         rows["right in fp32"] = f"{compared.accuracy_float32:.2%}"
         rows["right in int8"] = f"{compared.accuracy_int8:.2%}"
-    rows["int8 is faster"] = f"{compared.times_faster:.2f} times"
+    if compared.times_faster < 1:
+        rows["int8 is slower here"] = f"{compared.times_faster:.2f} times as fast"
+    else:
+        rows["int8 is faster"] = f"{compared.times_faster:.2f} times"
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
     table.add_column(f"on this processor: {compared.processor}")
     table.add_column("", justify="right")
@@ -86,7 +89,11 @@ def _show(compared: Agreement) -> None:
 
 
 def _verdict(compared: Agreement) -> str:
-    if compared.suffices:
-        return "With --dtype int8 the model is served on processors of this class."
-    least = f"{agreement.LEAST:.0%}"
-    return f"Fewer than {least} of the texts keep their label: int8 is not served without --force."
+    if not compared.suffices:
+        least = f"{agreement.LEAST:.0%}"
+        return (
+            f"Fewer than {least} of the texts keep their label: int8 is not served without --force."
+        )
+    if compared.times_faster < 1:
+        return "int8 is slower than fp32 here: leave out --dtype int8, but for less memory."
+    return "With --dtype int8 the model is served on processors of this class."

@@ -6,17 +6,18 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 
-from labelwise.engine.files import exists, read_file
+from labelwise.engine.files import exists, read_file, without_mark
 from labelwise.errors import BadFile, BadInput
 
 _LOCAL_NAME = re.compile(r"([a-z0-9-]+\.)*localhost", re.ASCII | re.IGNORECASE)
+_HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.ASCII | re.IGNORECASE)
 
 
 def seconds(value: str | float) -> float:
@@ -25,6 +26,17 @@ def seconds(value: str | float) -> float:
         if 0 < (number := float(value)) < inf:
             return number
     raise click.BadParameter(f"{value!r} is not a number of seconds above 0.")
+
+
+def host_name(value: str) -> str:
+    """*value* as the name or address of a host that a request may be for: without anything else."""
+    if _HOST_NAME.fullmatch(value):
+        return value
+    with suppress(ValueError):
+        return f"[{IPv6Address(value.removeprefix('[').removesuffix(']'))}]"  # as in a Host header
+    name = re.sub(r"^\w+://|\.?([:/?#].*)?$", "", value)  # of a URL
+    instead = f"; give {name!r}" if _HOST_NAME.fullmatch(name) else ", such as labels.example.com"
+    raise click.BadParameter(f"{value!r} is not the name of a host alone{instead}.")
 
 
 def _option(
@@ -78,7 +90,7 @@ class Settings:
     )
     access_token: str | None = _option(None, "The access token itself.", secret=True)
     allowed_host: tuple[str, ...] = _option(
-        (), "One more name that callers may use for this server; repeatable."
+        (), "One more name that callers may use for this server; repeatable.", host_name
     )
     max_body_bytes: int = _option(10_000_000, "Most bytes in a request.", _COUNT)
     max_texts: int = _option(1_024, "Most texts in a request.", _COUNT)
@@ -155,14 +167,14 @@ def is_loopback(host: str) -> bool:
 
 
 def read_small(path: Path) -> bytes:
-    """What a small file holds.
+    """What a small file in UTF-8 holds, without the byte-order mark that it may begin with.
 
     Raises:
-        BadInput: It is missing, too large, no regular file, or must not be read.
+        BadInput: It is missing, too large, no regular file, must not be read, or is UTF-16.
     """
     try:
         if not exists(path):
             raise BadInput(f"{path} does not exist")
-        return read_file(path, most=1_000_000)
+        return without_mark(read_file(path, most=1_000_000), str(path))
     except BadFile as reason:
         raise BadInput(str(reason)) from None

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import dataclass
-from io import TextIOWrapper
+from difflib import get_close_matches
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
-from labelwise.engine.files import BEGINNING_BYTES, check_content
+from labelwise.engine.files import check_content, without_mark
 from labelwise.errors import BadFile, BadInput
 
 if TYPE_CHECKING:
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 Row = dict[str, Any]
+Cell = str | list[str]  # of a column of labels; a list is one of JSON
 _TEXT_COLUMNS = ("text", "sentence", "inputs")  # what a column of texts is usually called
+_MOST_WORDS = 3  # in the name of a column that nobody vouches for
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class Examples:
     """Texts, and the cell of the column of labels for each, where one was asked for."""
 
     texts: list[str]
-    labels: list[str] | None
+    labels: list[Cell] | None  # the cell of each text, where a column of labels was asked for
     column: str | None  # that the texts are from; None where a line is a text
     source: str  # the file, for errors
     lines: list[int]  # where each text stands in it
@@ -35,29 +38,73 @@ class Examples:
 
         A cell is the name or the number of one of *names*; with *several*, any number of them
         between commas. All cells are names, or all are numbers, whatever the names look like.
+        A name may be written in another case, where only one name can be meant.
 
         Raises:
             BadInput: A cell is neither; the message names its line.
         """
         if self.labels is None:
             return None
-        cells = [
-            [part.strip() for part in cell.split(",") if part.strip()]
-            if several
-            else [cell.strip()]
-            for cell in self.labels
+        numbers = {str(number): [number] for number in range(len(names))}
+        readings = [
+            [
+                [_meant(part, *known) for part in _parts(cell, *known, several=several)]
+                for cell in self.labels
+            ]
+            for known in (_called(names), (numbers, numbers))
         ]
-        by_name = {name.casefold(): number for number, name in enumerate(names)}
-        by_number = {str(number): number for number in range(len(names))}
-        folded = [[part.casefold() for part in parts] for parts in cells]
-        known = by_number if _all_in(by_number, cells) and not _all_in(by_name, folded) else by_name
-        for parts, line in zip(folded, self.lines, strict=True):
-            if not all(part in known for part in parts):
-                raise BadInput(
-                    f"line {line} of {self.source}: the label is none of the model's, which are "
-                    f"{_listed(names)}, or 0 to {len(names) - 1}"
-                )
-        return [frozenset(known[part] for part in parts) for parts in folded]
+        found = min(readings, key=lambda cells: sum(not _is_clear(cell) for cell in cells))
+        for cell, meant, line in zip(self.labels, found, self.lines, strict=True):
+            if not _is_clear(meant):
+                raise BadInput(f"line {line} of {self.source}: {_unclear(cell, meant, names)}")
+        return [frozenset(number for [number] in meant) for meant in found]
+
+
+Known = dict[str, list[int]]  # the classes that are called so
+
+
+def _called(names: Sequence[str]) -> tuple[Known, Known]:
+    """The classes by their *names*: exactly, and in any case."""
+    exact: Known = {}
+    folded: Known = {}
+    for number, name in enumerate(names):
+        exact.setdefault(name.strip(), []).append(number)
+        folded.setdefault(name.strip().casefold(), []).append(number)
+    return exact, folded
+
+
+def _meant(label: str, exact: Known, folded: Known) -> list[int]:
+    """The classes that *label* may stand for: the one that is called so, or all but for case."""
+    return exact.get(label.strip()) or folded.get(label.strip().casefold()) or []
+
+
+def _parts(cell: Cell, exact: Known, folded: Known, *, several: bool) -> list[str]:
+    """The labels of a *cell*: all of it, or with *several* what is between its commas."""
+    if isinstance(cell, list):
+        return cell if several else [",".join(cell)]
+    if not several or _meant(cell, exact, folded):
+        return [cell]
+    return [part for part in cell.split(",") if part.strip()]
+
+
+def _is_clear(meant: list[list[int]]) -> bool:
+    return all(len(classes) == 1 for classes in meant)
+
+
+def _unclear(cell: Cell, meant: list[list[int]], names: Sequence[str]) -> str:
+    """What is wrong with a *cell*, which is not shown: it may be of the column of the texts."""
+    several = next((classes for classes in meant if len(classes) > 1), None)
+    if several:
+        return f"the label may be {_listed([names[n] for n in several], 'or')}; write one of them"
+    folded = {name.casefold(): name for name in names}
+    parts = cell if isinstance(cell, list) else [cell, *cell.split(",")]
+    near = [
+        name for part in parts for name in get_close_matches(part.strip().casefold(), folded, 1)
+    ]
+    return (
+        f"the label is none of the model's, which are {_listed(names)}, or 0 to {len(names) - 1}"
+        + (f"; did you mean {folded[near[0]]}?" if near else "")
+    )
 
 
 def read(path: Path, text: str | None = None, label: str | None = None) -> Examples:
@@ -73,9 +120,10 @@ def read(path: Path, text: str | None = None, label: str | None = None) -> Examp
     if parse is None:
         raise BadInput(f"{path} is of no known kind; name it {_listed(list(_FORMATS), 'or')}")
     try:
-        with path.open("rb") as raw, TextIOWrapper(raw, "utf-8-sig", newline="") as file:
-            check_content(path, raw.peek(BEGINNING_BYTES))
-            rows, lines = parse(file)
+        raw = path.read_bytes()
+        check_content(path, raw)
+        content = without_mark(raw, str(path)).decode()
+        rows, lines = parse(StringIO(content, newline=""))
     except OSError as reason:
         raise BadInput(f"{path} cannot be read: {reason.strerror}") from None
     except BadFile as reason:
@@ -85,11 +133,14 @@ def read(path: Path, text: str | None = None, label: str | None = None) -> Examp
     except _BadLineError as reason:
         raise BadInput(f"line {reason.args[0]} of {path} {reason.args[1]}") from None
     if not rows:
-        raise BadInput(f"{path} holds no texts")
+        below = " below its first line, which names the columns" if content.strip() else ""
+        raise BadInput(f"{path} holds no texts{below}")
     if parse is _lines:
         if text or label:
             raise BadInput(f"{path} has no columns, for each line is a text; leave out the columns")
         return Examples([row[""] for row in rows], None, None, str(path), lines)
+    if path.suffix.lower() not in _OBJECTS:
+        _check_header(path, list(rows[0]), text, label)
     chosen = text or _guess(path, rows[0])
     numbered = list(zip(rows, lines, strict=True))
     texts = [_text(path, row, chosen, line) for row, line in numbered]
@@ -143,6 +194,40 @@ def _json_lines(file: TextIO) -> tuple[list[Row], list[int]]:
     return rows, lines
 
 
+def _check_header(
+    path: Path, names: Sequence[str | None], text: str | None, label: str | None
+) -> None:
+    """Insist that the first line of a table names the columns that are asked for, or could.
+
+    Where no column of texts is asked for or usual, no name may be one that no column has: empty,
+    a number, or longer than a few words. So a row of data does not pass for names.
+    """
+    missing = [asked for asked in (text, label) if asked and asked not in names]
+    found = [name for name in names if name is not None]  # None: what a row has beyond them
+    if missing:
+        raise BadInput(
+            f"{path} has no column {missing[0]!r:.80}; its first line names {_listed(found)}"
+        )
+    if text or not set(found).isdisjoint(_TEXT_COLUMNS):
+        return
+    if any(
+        not name.strip() or _is_number(name) or len(name.split()) > _MOST_WORDS for name in found
+    ):
+        raise BadInput(
+            f"the first line of {path} must name the columns, and looks like data; "
+            "write names above it, as in text,label, or choose the column with --text"
+        )
+
+
+def _is_number(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True
+
+
+_OBJECTS = (".jsonl", ".ndjson")  # whose keys have names
 _FORMATS: dict[str, Callable[[TextIO], tuple[list[Row], list[int]]]] = {
     ".txt": _lines,
     ".tsv": _tsv,
@@ -150,6 +235,7 @@ _FORMATS: dict[str, Callable[[TextIO], tuple[list[Row], list[int]]]] = {
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
 }
+SUFFIXES = tuple(_FORMATS)
 
 
 def _guess(path: Path, row: Row) -> str:
@@ -157,9 +243,11 @@ def _guess(path: Path, row: Row) -> str:
     usual = [column for column in row if column in _TEXT_COLUMNS]
     found = list(row) if len(row) == 1 else usual
     if len(found) != 1:
-        raise BadInput(
-            f"choose the column of the texts in {path}: --text {_listed(list(row), 'or')}"
+        columns = _listed([name for name in row if name is not None], "or")
+        above = (
+            "" if path.suffix.lower() in _OBJECTS else "; if these are data, write names above them"
         )
+        raise BadInput(f"choose the column of the texts in {path}: --text {columns}{above}")
     return found[0]
 
 
@@ -170,13 +258,13 @@ def _text(path: Path, row: Row, column: str, line: int) -> str:
     return value
 
 
-def _label(path: Path, row: Row, column: str, line: int) -> str:
+def _label(path: Path, row: Row, column: str, line: int) -> Cell:
     """The cell of a label; JSON may have a number there, or a list of several."""
     value = row.get(column)
     parts = value if isinstance(value, list) else [value]
     if not all(isinstance(part, str | int) and not isinstance(part, bool) for part in parts):
         raise _no_cell("label", path, row, column, line)
-    return ",".join(map(str, parts))
+    return [str(part) for part in parts] if isinstance(value, list) else str(value)
 
 
 def _no_cell(what: str, path: Path, row: Row, column: str, line: int) -> BadInput:
@@ -185,10 +273,6 @@ def _no_cell(what: str, path: Path, row: Row, column: str, line: int) -> BadInpu
         f"line {line} of {path} has no {what} in a column {column!r:.80}; "
         f"its columns are {_listed(columns)}"
     )
-
-
-def _all_in(known: dict[str, int], cells: Sequence[Sequence[str]]) -> bool:
-    return all(part in known for parts in cells for part in parts)
 
 
 def _listed(names: Sequence[str], joint: str = "and") -> str:

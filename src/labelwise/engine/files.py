@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from labelwise.errors import BadFile
+from labelwise.errors import BadFile, BadInput
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,14 @@ MOST_OBJECT_BYTES = 8_000_000
 _LFS_POINTER = b"version https://git-lfs"
 _PAGES = (b"<!doctype html", b"<html")
 _MARK_AND_SPACE = codecs.BOM_UTF8 + b" \t\r\n"
-BEGINNING_BYTES = 128
+_BEGINNING_BYTES = 128
+
+_OTHER_MARKS = {  # that of UTF-32 begins with that of UTF-16
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
 
 
 def exists(path: Path) -> bool:
@@ -63,7 +70,7 @@ def open_file(path: Path) -> BinaryIO:
     with ExitStack() as closing:
         file = closing.enter_context(open_any(path))
         try:
-            check_content(path, file.read(BEGINNING_BYTES))
+            check_content(path, file.read(_BEGINNING_BYTES))
             file.seek(0)
         except OSError as reason:
             raise BadFile(f"{path} cannot be read: {reason.strerror}") from None
@@ -72,12 +79,12 @@ def open_file(path: Path) -> BinaryIO:
 
 
 def check_content(path: Path, content: bytes) -> None:
-    """Let pass the *content* of a file, of which the first `BEGINNING_BYTES` are enough.
+    """Let pass the *content* of a file, of which the first bytes are enough.
 
     Raises:
         BadFile: It is what a download left in the place of the file.
     """
-    beginning = content[:BEGINNING_BYTES]
+    beginning = content[:_BEGINNING_BYTES]
     if beginning.startswith(_LFS_POINTER):
         raise BadFile(f"{path} is a Git LFS pointer, not the file itself. Run `git lfs pull`")
     if beginning.lstrip(_MARK_AND_SPACE).lower().startswith(_PAGES):
@@ -129,3 +136,17 @@ def read_object(path: Path, most: int = MOST_OBJECT_BYTES) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadFile(f"{path} does not hold a JSON object")
     return value
+
+
+def without_mark(content: bytes, source: str) -> bytes:
+    """UTF-8 *content* without the byte-order mark that it may begin with.
+
+    Raises:
+        BadInput: The mark is that of another encoding; the message names *source*.
+    """
+    for mark, encoding in _OTHER_MARKS.items():
+        if content.startswith(mark):
+            raise BadInput(
+                f"{source} is {encoding}; make UTF-8 of it, as iconv -f {encoding} -t UTF-8 does"
+            )
+    return content.removeprefix(codecs.BOM_UTF8)

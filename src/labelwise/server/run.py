@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -10,6 +11,7 @@ import socket
 import sys
 from contextlib import suppress
 from functools import partial
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -48,7 +50,7 @@ def serve(settings: Settings) -> None:
         BadModel: A model cannot be found, read or run.
     """
     set_up(settings.log_format, requests=settings.log_requests)
-    open_to_all = not settings.needs_access_token()
+    settings.needs_access_token()  # refuses what contradicts itself, before models are loaded
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
     with _taken(settings.host, settings.port) as address:
@@ -67,9 +69,7 @@ def serve(settings: Settings) -> None:
         if settings.log_format == "json":
             greet = partial(_log_greeting, catalogue, url)
         else:
-            greet = partial(
-                click.echo, _greeting(catalogue, url, open_to_all=open_to_all), err=True
-            )
+            greet = partial(click.echo, _greeting(catalogue, url, settings), err=True)
         try:
             _Server(app, settings.request_timeout, greet).run(sockets=[address])
         except OSError as reason:  # another server was quicker: it listens on the same address
@@ -143,6 +143,11 @@ def _taken(host: str, port: int) -> socket.socket:
 
 
 def _taken_by_another(host: str, port: int, reason: OSError) -> BadInput:
+    if isinstance(reason, socket.gaierror) or reason.errno == errno.EADDRNOTAVAIL:
+        return BadInput(
+            f"{host!r} is no address of this machine: {reason.strerror}; "
+            "give a name or an address alone, as in --host 127.0.0.1"
+        )
     return BadInput(
         f"port {port} of {host!r} cannot be taken: {reason.strerror}; choose another with --port"
     )
@@ -159,11 +164,23 @@ def _log_greeting(catalogue: Catalogue, url: str) -> None:
     _log.info("Labelwise serves at %s", url, extra={"url": url, "models": models})
 
 
-def _greeting(catalogue: Catalogue, url: str, *, open_to_all: bool) -> str:
+def _greeting(catalogue: Catalogue, url: str, settings: Settings) -> str:
     models = "\n".join(f"  {entry.id}" for entry in catalogue)
-    header = "" if open_to_all else " -H 'Authorization: Bearer '$ACCESS_TOKEN"
+    header = _header(settings)
     return (
         f"Labelwise serves at {url}:\n{models}\n"
         f"Try: curl {url}{header} -d 'I like you. I love you'\n"
         "Ctrl-C ends it."
     )
+
+
+def _header(settings: Settings) -> str:
+    """What a shell makes the header with the access token of; nothing where everybody may ask."""
+    if not settings.needs_access_token():
+        return ""
+    if settings.access_token_file is not None:
+        path = quote(str(settings.access_token_file.absolute()))
+        return f' -H "Authorization: Bearer $(head -n 1 {path})"'
+    if os.environ.get("LABELWISE_ACCESS_TOKEN") == settings.access_token:
+        return ' -H "Authorization: Bearer $LABELWISE_ACCESS_TOKEN"'
+    return " -H 'Authorization: Bearer ACCESS-TOKEN'"  # it stands in the file of settings
