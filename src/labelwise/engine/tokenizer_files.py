@@ -1,8 +1,9 @@
 """A folder's tokenizer files -> the Rust tokenizer that they describe.
 
 ``tokenizer.json`` says everything. Older folders have only a vocabulary, as ``vocab.txt``
-(WordPiece) or as ``vocab.json`` and ``merges.txt`` (byte-level BPE): the rest is then what BERT
-and RoBERTa agreed on, changed by ``tokenizer_config.json`` and ``special_tokens_map.json``.
+(WordPiece), as ``vocab.json`` and ``merges.txt`` (byte-level BPE), or as a SentencePiece model: the
+rest is then what BERT, RoBERTa and their kin agreed on, changed by ``tokenizer_config.json`` and
+``special_tokens_map.json``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import tokenizers
 from tokenizers import AddedToken, models, normalizers, pre_tokenizers, processors
 
+from labelwise.engine import sentencepiece_files
 from labelwise.engine.files import exists, read_file, read_lines, read_object
 from labelwise.errors import BadFile
 
@@ -61,18 +63,37 @@ _ROBERTA = _Style(
         "mask_token": "<mask>",
     },
 )
-# The kin of RoBERTa that use SentencePiece, whose vocabulary is read from tokenizer.json alone.
 _OTHER = replace(_ROBERTA, files=())
+_XLM_ROBERTA = replace(_ROBERTA, files=sentencepiece_files.NAMES)  # any one of them
+_CAMEMBERT = replace(_XLM_ROBERTA)
 _STYLES = {  # by tokenizer class, or by model type where no class is named
     "BertTokenizer": _BERT,
     "DistilBertTokenizer": _BERT,
     "ElectraTokenizer": _BERT,
     "RobertaTokenizer": _ROBERTA,
+    "XLMRobertaTokenizer": _XLM_ROBERTA,
+    "CamembertTokenizer": _CAMEMBERT,
     "bert": _BERT,
     "distilbert": _BERT,
     "electra": _BERT,
     "roberta": _ROBERTA,
+    "xlm-roberta": _XLM_ROBERTA,
+    "camembert": _CAMEMBERT,
 }
+# These cut texts in Python, some with a program of their own: no file can say what they do.
+_IN_PYTHON = frozenset(
+    [
+        "BartphoTokenizer",
+        "BertGenerationTokenizer",
+        "BertJapaneseTokenizer",
+        "BertweetTokenizer",
+        "FlaubertTokenizer",
+        "PhobertTokenizer",
+        "RoCBertTokenizer",
+        "TapasTokenizer",
+        "XLMTokenizer",
+    ]
+)
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -99,7 +120,7 @@ def read_tokenizer(
     style = _STYLES.get(kind) or _STYLES.get(model_type, _OTHER)
     rust = _from_json(folder)
     if rust is None:
-        rust = _from_vocabulary(folder, _STYLES.get(kind, _OTHER), settings)
+        rust = _from_vocabulary(folder, kind, settings)
     elif kind in _STYLES:
         _overrule(rust, settings)
     if rust.post_processor is None:
@@ -176,13 +197,15 @@ def _overrule(rust: tokenizers.Tokenizer, settings: Mapping[str, Any]) -> None:
 
 
 def _from_vocabulary(
-    folder: Path, style: _Style, settings: Mapping[str, Any]
+    folder: Path, kind: str, settings: Mapping[str, Any]
 ) -> tokenizers.Tokenizer:
-    """The tokenizer that *style* makes of the vocabulary in *folder*."""
+    """The tokenizer that the style of *kind* makes of the vocabulary in *folder*."""
+    style = _STYLES.get(kind, _OTHER)
+    if style.files == sentencepiece_files.NAMES:
+        return _from_sentencepiece(folder, style, settings)
     paths = [folder / name for name in style.files]
     if not paths or not all(map(exists, paths)):
-        wanted = "tokenizer.json" + (f", or {' and '.join(style.files)}" if paths else "")
-        raise BadFile(f"{folder} has no tokenizer that can be read here; looked for {wanted}")
+        raise _missing(folder, kind, " and ".join(style.files))
     special = _special_tokens(style, settings)
     added = _added_tokens(folder, special, settings)
     with guarded(" and ".join(map(str, paths))):
@@ -192,6 +215,46 @@ def _from_vocabulary(
             rust = _byte_level(paths[0], paths[1], settings)
         rust.add_tokens(added)
     return rust
+
+
+def _from_sentencepiece(
+    folder: Path, style: _Style, settings: Mapping[str, Any]
+) -> tokenizers.Tokenizer:
+    """The tokenizer that *style* makes of the SentencePiece model in *folder*, with its frame."""
+    path = next((folder / name for name in style.files if exists(folder / name)), None)
+    if path is None:
+        raise _missing(folder, "", " or ".join(style.files))
+    special = _special_tokens(style, settings)
+    build = sentencepiece_files.xlm_roberta
+    if style is _CAMEMBERT:
+        build = sentencepiece_files.camembert
+        special["mask_token"].lstrip |= not isinstance(settings.get("mask_token"), dict)
+    names = {name: token.content for name, token in special.items()}
+    spaced = _flag(settings, "add_prefix_space", default=True)
+    with guarded(str(path)):
+        model = sentencepiece_files.read_model(path)
+        rust = build(model, names, add_prefix_space=spaced)
+        # In transformers the model's symbols displace what special_tokens_map.json adds.
+        own = _read_optional(folder / "tokenizer_config.json")
+        if "extra_special_tokens" not in settings and "additional_special_tokens" not in own:
+            settings = {**settings, "additional_special_tokens": model.symbols()}
+        rust.add_tokens(_added_tokens(folder, special, settings))
+    _frame(rust, style, {"cls_token": names["bos_token"], "sep_token": names["eos_token"]})
+    return rust
+
+
+def _missing(folder: Path, kind: str, files: str) -> BadFile:
+    """What to say of a *folder* that has neither ``tokenizer.json`` nor *files*."""
+    if kind in _IN_PYTHON:
+        return BadFile(
+            f"{folder} has no tokenizer that can be read here: {kind} cuts texts by code of its "
+            "own; take a model that comes with a tokenizer.json"
+        )
+    wanted = "tokenizer.json" + (f", or {files}" if files else "")
+    return BadFile(
+        f"{folder} has no tokenizer that can be read here; looked for {wanted}; if transformers "
+        "reads it, AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) makes one"
+    )
 
 
 def _word_piece(path: Path, unknown: str, settings: Mapping[str, Any]) -> tokenizers.Tokenizer:
