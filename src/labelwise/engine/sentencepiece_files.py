@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Where there are several, transformers reads the first of these.
 NAMES = ("tokenizer.model", "sentencepiece.bpe.model", "spiece.model", "spm.model")
 
-_MOST_BYTES = 32 * 2**20  # 18 MB is the largest of the known models
+_MOST_BYTES = 20 * 2**20  # 18 MB is the largest of the known models
 _MOST_LETTERS = 512  # of a piece in BPE, as in SentencePiece; finding its parts takes the square
 _UNIGRAM, _BPE = 1, 2  # TrainerSpec.ModelType
 _NOT_READ = {3: "WORD", 4: "CHAR"}
@@ -59,19 +59,21 @@ def read_model(path: Path) -> Model:
     """
     model = Model()
     for number, value in _fields(read_file(path, _MOST_BYTES)):
-        if number == 1 and isinstance(value, bytes):
-            piece, score, type_ = _piece(value)
+        if number == 1:
+            piece, score, type_ = _piece(_message(value))
             model.pieces.append((piece, score))
             model.types.append(type_)
-        elif number == 2 and isinstance(value, bytes):
-            trainer = dict(_fields(value))
-            model.model_type = _integer(trainer, 3, default=model.model_type)
-            model.byte_fallback = bool(_integer(trainer, 35, default=model.byte_fallback))
-        elif number == 3 and isinstance(value, bytes):
-            charsmap = dict(_fields(value)).get(2, model.charsmap)
-            model.charsmap = charsmap if isinstance(charsmap, bytes) else b""
+        elif number == 2:
+            trainer = _message(value)
+            model.model_type = _integer(trainer.get(3, model.model_type))
+            model.byte_fallback = bool(_integer(trainer.get(35, model.byte_fallback)))
+        elif number == 3:
+            charsmap = _message(value).get(2, model.charsmap)
+            if isinstance(charsmap, int):
+                raise _not_one()
+            model.charsmap = charsmap
     if not model.pieces:
-        raise ValueError("it holds no SentencePiece model")
+        raise _not_one()
     if model.model_type not in (_UNIGRAM, _BPE):
         kind = _NOT_READ.get(model.model_type, f"number {model.model_type}")
         raise ValueError(f"it is a SentencePiece model of type {kind}; UNIGRAM and BPE are read")
@@ -88,7 +90,9 @@ def xlm_roberta(
     """
     first = [(special[name], 0.0) for name in ("bos_token", "pad_token", "eos_token", "unk_token")]
     pieces = [*first, *model.pieces[3:], (special["mask_token"], 0.0)]
-    return _assembled(models.Unigram(pieces, _UNKNOWN), model.charsmap, add_prefix_space)
+    return _assembled(
+        models.Unigram(pieces, _UNKNOWN), model.charsmap, add_prefix_space=add_prefix_space
+    )
 
 
 def camembert(
@@ -104,7 +108,9 @@ def camembert(
     ]
     pieces = [*first, *model.pieces[1:], (special["mask_token"], 0.0)]
     if model.model_type == _UNIGRAM:
-        return _assembled(models.Unigram(pieces, _UNKNOWN), model.charsmap, add_prefix_space)
+        return _assembled(
+            models.Unigram(pieces, _UNKNOWN), model.charsmap, add_prefix_space=add_prefix_space
+        )
     normal = {
         piece: score
         for (piece, score), type_ in zip(model.pieces[1:], model.types[1:], strict=True)
@@ -117,11 +123,11 @@ def camembert(
         fuse_unk=True,
         byte_fallback=model.byte_fallback,
     )
-    return _assembled(pairs, model.charsmap, add_prefix_space)
+    return _assembled(pairs, model.charsmap, add_prefix_space=add_prefix_space)
 
 
 def _assembled(
-    model: models.Model, charsmap: bytes, add_prefix_space: bool
+    model: models.Model, charsmap: bytes, *, add_prefix_space: bool
 ) -> tokenizers.Tokenizer:
     """*model* behind the normalization and the cuts at spaces that transformers has for both."""
     rust = tokenizers.Tokenizer(model)
@@ -146,25 +152,38 @@ def _merges(scores: Mapping[str, float]) -> Sequence[tuple[str, str]]:
     ]
 
 
-def _piece(message: bytes) -> tuple[str, float, int]:
+def _piece(fields: Mapping[int, int | bytes]) -> tuple[str, float, int]:
     """Text, score and type of a piece."""
-    fields = dict(_fields(message))
-    text, score = fields.get(1), fields.get(2, b"\0\0\0\0")
-    if not isinstance(text, bytes) or not text:
-        raise ValueError("it has a piece without text")
-    if not isinstance(score, bytes) or len(score) != 4:
-        raise ValueError("it has a piece whose score is no number")
+    text, score = fields.get(1, b""), fields.get(2, b"\0\0\0\0")
+    if isinstance(text, int) or isinstance(score, int) or len(score) != 4:
+        raise _not_one()
     (number,) = struct.unpack("<f", score)
     if not math.isfinite(number):
-        raise ValueError("it has a piece whose score is no number")
-    return text.decode(), number, _integer(fields, 3, default=_NORMAL)
+        raise ValueError(f"it has a piece whose score is {number}")
+    try:
+        piece = text.decode()
+    except UnicodeDecodeError:
+        piece = ""
+    if not piece:
+        raise ValueError("it has a piece that is no text")
+    return piece, number, _integer(fields.get(3, _NORMAL))
 
 
-def _integer(fields: Mapping[int, int | bytes], number: int, *, default: int) -> int:
-    value = fields.get(number, default)
-    if not isinstance(value, int):
-        raise ValueError(f"its field {number} is no whole number")  # noqa: TRY004
+def _message(value: int | bytes) -> dict[int, int | bytes]:
+    """The fields of the message that a field holds; of two with a number, the last counts."""
+    if isinstance(value, int):
+        raise _not_one()
+    return dict(_fields(value))
+
+
+def _integer(value: int | bytes) -> int:
+    if isinstance(value, bytes):
+        raise _not_one()
     return value
+
+
+def _not_one() -> ValueError:
+    return ValueError("it holds no SentencePiece model")
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
@@ -185,7 +204,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
         elif kind in (1, 5):
             size = 8 if kind == 1 else 4
         else:
-            raise ValueError("it holds no SentencePiece model")
+            raise _not_one()
         if size > end - at:
             raise ValueError("it ends too early")
         yield key >> 3, message[at : at + size]

@@ -196,9 +196,7 @@ def _overrule(rust: tokenizers.Tokenizer, settings: Mapping[str, Any]) -> None:
         splitter.add_prefix_space = _flag(settings, "add_prefix_space", default=default)
 
 
-def _from_vocabulary(
-    folder: Path, kind: str, settings: Mapping[str, Any]
-) -> tokenizers.Tokenizer:
+def _from_vocabulary(folder: Path, kind: str, settings: Mapping[str, Any]) -> tokenizers.Tokenizer:
     """The tokenizer that the style of *kind* makes of the vocabulary in *folder*."""
     style = _STYLES.get(kind, _OTHER)
     if style.files == sentencepiece_files.NAMES:
