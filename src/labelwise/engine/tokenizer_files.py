@@ -222,12 +222,10 @@ def _from_sentencepiece(
     path = next((folder / name for name in style.files if exists(folder / name)), None)
     if path is None:
         raise _missing(folder, "", " or ".join(style.files))
-    build, mask = sentencepiece_files.xlm_roberta, settings.get("mask_token")
-    if style is _CAMEMBERT:
-        build = sentencepiece_files.camembert
-        if not isinstance(mask, dict):  # whose mask takes the spaces before it along
-            mask = {"content": mask or style.special["mask_token"], "lstrip": True}
-    special = _special_tokens(style, {**settings, "mask_token": mask})
+    build = (
+        sentencepiece_files.camembert if style is _CAMEMBERT else sentencepiece_files.xlm_roberta
+    )
+    special = _special_tokens(style, settings)
     names = {name: token.content for name, token in special.items()}
     spaced = _flag(settings, "add_prefix_space", default=True)
     with guarded(str(path)):
