@@ -1,7 +1,7 @@
 """A SentencePiece model file -> the Rust tokenizer that transformers makes of it.
 
 The file is a protobuf message, ``ModelProto`` of ``sentencepiece_model.proto``, whose field numbers
-never change. The few fields that count here are read by hand.
+never change. The few fields that count in transformers are read by hand; decision 14 says which.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Where there are several, transformers reads the first of these.
 NAMES = ("tokenizer.model", "sentencepiece.bpe.model", "spiece.model", "spm.model")
 
-_MOST_BYTES = 20 * 2**20  # 18 MB is the largest of the known models
+_MOST_BYTES = 20 * 2**20  # enough for 900,000 pieces
 _MOST_LETTERS = 512  # of a piece in BPE, as in SentencePiece; finding its parts takes the square
 _UNIGRAM, _BPE = 1, 2  # TrainerSpec.ModelType
 _NOT_READ = {3: "WORD", 4: "CHAR"}
@@ -70,35 +70,28 @@ def read_model(path: Path) -> Model:
         elif number == 3:
             charsmap = _message(value).get(2, model.charsmap)
             if isinstance(charsmap, int):
-                raise _not_one()
+                raise _no_model()
             model.charsmap = charsmap
     if not model.pieces:
-        raise _not_one()
+        raise _no_model()
     if model.model_type not in (_UNIGRAM, _BPE):
         kind = _NOT_READ.get(model.model_type, f"number {model.model_type}")
         raise ValueError(f"it is a SentencePiece model of type {kind}; UNIGRAM and BPE are read")
     return model
 
 
-def xlm_roberta(
-    model: Model, special: Mapping[str, str], *, add_prefix_space: bool
-) -> tokenizers.Tokenizer:
-    """The tokenizer of XLM-RoBERTa; its ids begin with four tokens in the order of fairseq.
+def xlm_roberta(model: Model, special: Mapping[str, str]) -> models.Model:
+    """How XLM-RoBERTa cuts words: its ids begin with four special tokens in the order of fairseq.
 
     transformers does not ask for the type of the model: pieces of BPE too are chosen by the sum of
     their scores.
     """
     first = [(special[name], 0.0) for name in ("bos_token", "pad_token", "eos_token", "unk_token")]
-    pieces = [*first, *model.pieces[3:], (special["mask_token"], 0.0)]
-    return _assembled(
-        models.Unigram(pieces, _UNKNOWN), model.charsmap, add_prefix_space=add_prefix_space
-    )
+    return models.Unigram([*first, *model.pieces[3:], (special["mask_token"], 0.0)], _UNKNOWN)
 
 
-def camembert(
-    model: Model, special: Mapping[str, str], *, add_prefix_space: bool
-) -> tokenizers.Tokenizer:
-    """The tokenizer of CamemBERT; ids of fairseq stand before those of the file."""
+def camembert(model: Model, special: Mapping[str, str]) -> models.Model:
+    """How CamemBERT cuts words: five ids of fairseq stand before those of the file."""
     first = [
         ("<s>NOTUSED", 0.0),
         (special["pad_token"], 0.0),
@@ -108,29 +101,26 @@ def camembert(
     ]
     pieces = [*first, *model.pieces[1:], (special["mask_token"], 0.0)]
     if model.model_type == _UNIGRAM:
-        return _assembled(
-            models.Unigram(pieces, _UNKNOWN), model.charsmap, add_prefix_space=add_prefix_space
-        )
+        return models.Unigram(pieces, _UNKNOWN)
     normal = {
         piece: score
         for (piece, score), type_ in zip(model.pieces[1:], model.types[1:], strict=True)
         if type_ == _NORMAL
     }
-    pairs = models.BPE(
+    return models.BPE(
         {piece: number for number, (piece, _) in enumerate(pieces)},
         _merges(normal),
         unk_token=special["unk_token"],
         fuse_unk=True,
         byte_fallback=model.byte_fallback,
     )
-    return _assembled(pairs, model.charsmap, add_prefix_space=add_prefix_space)
 
 
-def _assembled(
-    model: models.Model, charsmap: bytes, *, add_prefix_space: bool
+def assembled(
+    cutter: models.Model, charsmap: bytes, *, add_prefix_space: bool
 ) -> tokenizers.Tokenizer:
-    """*model* behind the normalization and the cuts at spaces that transformers has for both."""
-    rust = tokenizers.Tokenizer(model)
+    """*cutter* behind the normalization and the cuts at spaces that transformers has for both."""
+    rust = tokenizers.Tokenizer(cutter)
     if charsmap:
         rust.normalizer = normalizers.Precompiled(charsmap)
     scheme = "always" if add_prefix_space else "never"
@@ -156,7 +146,7 @@ def _piece(fields: Mapping[int, int | bytes]) -> tuple[str, float, int]:
     """Text, score and type of a piece."""
     text, score = fields.get(1, b""), fields.get(2, b"\0\0\0\0")
     if isinstance(text, int) or isinstance(score, int) or len(score) != 4:
-        raise _not_one()
+        raise _no_model()
     (number,) = struct.unpack("<f", score)
     if not math.isfinite(number):
         raise ValueError(f"it has a piece whose score is {number}")
@@ -172,17 +162,17 @@ def _piece(fields: Mapping[int, int | bytes]) -> tuple[str, float, int]:
 def _message(value: int | bytes) -> dict[int, int | bytes]:
     """The fields of the message that a field holds; of two with a number, the last counts."""
     if isinstance(value, int):
-        raise _not_one()
+        raise _no_model()
     return dict(_fields(value))
 
 
 def _integer(value: int | bytes) -> int:
     if isinstance(value, bytes):
-        raise _not_one()
+        raise _no_model()
     return value
 
 
-def _not_one() -> ValueError:
+def _no_model() -> ValueError:
     return ValueError("it holds no SentencePiece model")
 
 
@@ -204,7 +194,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
         elif kind in (1, 5):
             size = 8 if kind == 1 else 4
         else:
-            raise _not_one()
+            raise _no_model()
         if size > end - at:
             raise ValueError("it ends too early")
         yield key >> 3, message[at : at + size]

@@ -222,15 +222,14 @@ def _from_sentencepiece(
     path = next((folder / name for name in style.files if exists(folder / name)), None)
     if path is None:
         raise _missing(folder, "", " or ".join(style.files))
-    build = (
-        sentencepiece_files.camembert if style is _CAMEMBERT else sentencepiece_files.xlm_roberta
-    )
     special = _special_tokens(style, settings)
     names = {name: token.content for name, token in special.items()}
     spaced = _flag(settings, "add_prefix_space", default=True)
+    kin = sentencepiece_files.camembert if style is _CAMEMBERT else sentencepiece_files.xlm_roberta
     with guarded(str(path)):
         model = sentencepiece_files.read_model(path)
-        rust = build(model, names, add_prefix_space=spaced)
+        cutter = kin(model, names)
+        rust = sentencepiece_files.assembled(cutter, model.charsmap, add_prefix_space=spaced)
         # In transformers the model's symbols displace what special_tokens_map.json adds.
         own = _read_optional(folder / "tokenizer_config.json")
         if "extra_special_tokens" not in settings and "additional_special_tokens" not in own:
