@@ -249,7 +249,8 @@ def _missing(folder: Path, kind: str, files: str) -> BadFile:
     wanted = "tokenizer.json" + (f", or {files}" if files else "")
     return BadFile(
         f"{folder} has no tokenizer that can be read here; looked for {wanted}; if transformers "
-        "reads it, AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) makes one"
+        "reads it, AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) writes "
+        "tokenizer.json"
     )
 
 
