@@ -9,6 +9,7 @@ import pytest
 
 from hub_server import Hub
 from labelwise.core.locate import EMBEDDED, locate
+from labelwise.engine import sentencepiece_files
 from labelwise.errors import BadFile, BadInput, ModelNotFound
 
 # One process for several models: the client reads its environment once, when it is imported.
@@ -242,6 +243,24 @@ def test_what_a_model_on_the_hub_is_is_known_before_its_weights_come(hub, tmp_pa
     assert "onnx/model.onnx holds ONNX weights. Give the model that was exported" in onnx
     assert {answer["error"] for answer in answers[:-1]} == {"UnsupportedModel"}
     assert not any("safetensors" in name for name in hub.downloads)
+
+
+def test_every_file_that_may_describe_a_tokenizer_is_fetched(hub, tmp_path):
+    names = {"vocab.txt", "vocab.json", "merges.txt", *sentencepiece_files.NAMES}
+    weights = {"config.json": b"{}", "model.safetensors": b"weights"}
+    hub.add("org/name", {**weights, **dict.fromkeys(names, b"x"), "other.model": b"x"})
+    (found,), _ = ask(hub, tmp_path, "org/name")
+    assert set(found["files"]) == {*weights, *names}
+
+
+@pytest.mark.parametrize("name", sentencepiece_files.NAMES)
+def test_a_folder_is_another_model_when_its_tokenizer_changes(tmp_path, name):
+    home = folder(tmp_path)
+    shas = [locate(home).sha()]
+    for content in (b"one", b"two"):
+        (home / name).write_bytes(content)
+        shas.append(locate(home).sha())
+    assert len(set(shas)) == 3
 
 
 def test_a_revision_is_a_branch_a_tag_or_a_commit(hub, tmp_path):

@@ -4,6 +4,7 @@ refused: over classes, files, added tokens and every key that changes tokens.
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +14,7 @@ import tokenizers
 from hypothesis import HealthCheck, event, given, note, settings
 from hypothesis import strategies as st
 
+import sentencepiece_model
 from labelwise import Classifier
 from labelwise.engine.text import Tokenizer
 from labelwise.engine.tokenizer_classes import CLASSES
@@ -26,7 +28,7 @@ TEXTS = [
     "a really good film",
     "",
     "hello <user> see [URL]now",
-    "a [SEP] b </s> c [MASK]<mask>",
+    "a [SEP] b </s> c [MASK]<mask> new <mask>film",
     "Crème BRÛLÉE 我爱 <user><USER>  [url]",
     "one two three four five six seven eight nine ten",
     "<ent>good<extra> new_tok wonderful",
@@ -65,7 +67,7 @@ def made():
             "vocab.json": json.dumps(pairs["vocab"]),
             "merges.txt": "#version: 0.2\n" + "\n".join(map(" ".join, merges)) + "\n",
         },
-        "Unigram": {},
+        "Unigram": {"sentencepiece.bpe.model": sentencepiece_model.model(pieces[4:-1])},
     }
     return {kind: (json.loads(made[kind]._tokenizer.to_str()), files[kind]) for kind in KINDS}
 
@@ -94,7 +96,7 @@ def entry(draw, content=token):
 def folders(draw):
     """What a folder holds: the kind of its tokenizer, which files, and what they say."""
     kind = draw(st.sampled_from(KINDS))
-    from_json = kind == "Unigram" or draw(st.booleans())
+    from_json = draw(st.booleans())
     said = {}
     fitting = [name for name, found in CLASSES.items() if found.model in {kind, ""}]
     for place in ("config", "tokenizer_config"):
@@ -179,7 +181,7 @@ def write(folder, made, drawn):
         if name in said:
             files[name] = json.dumps(said[name])
     for name, text in files.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     return model_type
 
 
@@ -223,8 +225,7 @@ KIND_OF = {"bert": 0, "distilbert": 0, "electra": 0, "roberta": 1, "camembert": 
 @pytest.mark.parametrize("types", [0, 1, 2, 3])
 @pytest.mark.parametrize(
     ("model_type", "from_json"),
-    [(model_type, True) for model_type in MODEL_TYPES]
-    + [(model_type, False) for model_type in ("bert", "distilbert", "electra", "roberta")],
+    list(itertools.product(MODEL_TYPES, [True, False])),
 )
 def test_types_count_where_they_do_in_transformers(  # noqa: PLR0917 - what it varies
     made, tmp_path, model_type, types, from_json, generic, inputs
@@ -236,7 +237,7 @@ def test_types_count_where_they_do_in_transformers(  # noqa: PLR0917 - what it v
     said = {"tokenizer_class": "PreTrainedTokenizerFast"} if generic else {}
     said |= {"model_input_names": inputs} if inputs else {}
     for name, text in (files | {"tokenizer_config.json": json.dumps(said)}).items():
-        (tmp_path / name).write_text(text, encoding="utf-8")
+        (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     write_model(tmp_path, config(model_type, vocab_size=400, type_vocab_size=types))
 
     try:

@@ -39,6 +39,10 @@ _DESCRIPTION = [
     "vocab.txt",
     "vocab.json",
     "merges.txt",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "spm.model",
     *(f"{weights}.index.json" for weights in WEIGHTS),
 ]
 FILES = frozenset([*_DESCRIPTION, *WEIGHTS])  # of a model's folder, but for shards of weights

@@ -6,9 +6,10 @@ vocabulary, which special tokens there are, and whether the model is told the ty
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from labelwise.engine import sentencepiece_files
 from labelwise.errors import UnsupportedModel
 
 if TYPE_CHECKING:
@@ -26,12 +27,12 @@ SPECIAL = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TokenizerClass:
     """What a class of transformers decides where the files of a folder are silent."""
 
     model: str  # how it cuts words, as the Rust library calls it; empty where the file decides
-    files: tuple[str, ...]  # of the vocabulary, where there is no tokenizer.json
+    files: tuple[str, ...]  # of the vocabulary, where there is no tokenizer.json; for Unigram one
     special: Mapping[str, str]  # the special tokens that it has, by name
     typed: bool  # the model is told which token is of the second text of a pair
     frame: tuple[str, str] = ("cls_token", "sep_token")  # what begins a text, and what ends it
@@ -49,7 +50,7 @@ _BERT = TokenizerClass(
     },
     typed=True,
 )
-_DISTILBERT = TokenizerClass(_BERT.model, _BERT.files, _BERT.special, typed=False)
+_DISTILBERT = replace(_BERT, typed=False)
 _ROBERTA = TokenizerClass(
     model="BPE",
     files=("vocab.json", "merges.txt"),
@@ -65,8 +66,13 @@ _ROBERTA = TokenizerClass(
     typed=False,
 )
 _XLM_ROBERTA = TokenizerClass(
-    "Unigram", (), _ROBERTA.special, typed=False, frame=("bos_token", "eos_token")
+    model="Unigram",
+    files=sentencepiece_files.NAMES,
+    special=_ROBERTA.special,
+    typed=False,
+    frame=("bos_token", "eos_token"),
 )
+CAMEMBERT = replace(_XLM_ROBERTA)
 _FILE_ALONE = TokenizerClass("", (), {}, typed=False)
 
 # By their names without a "Fast" at the end.
@@ -79,7 +85,7 @@ CLASSES: Mapping[str, TokenizerClass] = {
     "BartTokenizer": _ROBERTA,
     "LongformerTokenizer": _ROBERTA,
     "XLMRobertaTokenizer": _XLM_ROBERTA,
-    "CamembertTokenizer": _XLM_ROBERTA,
+    "CamembertTokenizer": CAMEMBERT,
     "PreTrainedTokenizer": _FILE_ALONE,
     "TokenizersBackend": _FILE_ALONE,
 }
@@ -94,11 +100,16 @@ BY_MODEL_TYPE: Mapping[str, str] = {
 }
 # Classes that are program code: no file of a folder says what they do.
 _CODE = {
+    "BartphoTokenizer",
+    "BertGenerationTokenizer",
     "BertJapaneseTokenizer",
     "BertTokenizerLegacy",
     "BertweetTokenizer",
+    "FlaubertTokenizer",
     "PhobertTokenizer",
     "RoCBertTokenizer",
+    "TapasTokenizer",
+    "XLMTokenizer",
 }
 
 
@@ -127,6 +138,7 @@ def table() -> str:
     """The classes as a Markdown table."""
     rows = [("class", "cuts words by", "files, where there is no tokenizer.json"), ("---",) * 3]
     for name, found in CLASSES.items():
-        files = " and ".join(f"`{file}`" for file in found.files)
+        joint = " or " if found.model == "Unigram" else " and "
+        files = joint.join(f"`{file}`" for file in found.files)
         rows.append((f"`{name}`", found.model or "as tokenizer.json says", files or "none"))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

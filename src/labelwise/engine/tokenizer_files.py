@@ -1,9 +1,9 @@
 """A folder's tokenizer files -> the Rust tokenizer that they describe.
 
 ``tokenizer.json`` says nearly everything. Older folders have only a vocabulary, as ``vocab.txt``
-(WordPiece) or as ``vocab.json`` and ``merges.txt`` (byte-level BPE): the rest is then what the
-tokenizer's class says. Either is changed by ``tokenizer_config.json``, ``special_tokens_map.json``
-and ``added_tokens.json``.
+(WordPiece), as ``vocab.json`` and ``merges.txt`` (byte-level BPE), or as a SentencePiece model: the
+rest is then what the tokenizer's class says. Either is changed by ``tokenizer_config.json``,
+``special_tokens_map.json`` and ``added_tokens.json``.
 """
 
 from __future__ import annotations
@@ -15,8 +15,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import tokenizers
 from tokenizers import AddedToken, models, normalizers, pre_tokenizers, processors
 
+from labelwise.engine import sentencepiece_files
 from labelwise.engine.files import exists, read_file, read_lines, read_object
-from labelwise.engine.tokenizer_classes import BY_MODEL_TYPE, CLASSES, SPECIAL, tokenizer_class
+from labelwise.engine.tokenizer_classes import (
+    BY_MODEL_TYPE,
+    CAMEMBERT,
+    CLASSES,
+    SPECIAL,
+    tokenizer_class,
+)
 from labelwise.errors import BadFile
 
 if TYPE_CHECKING:
@@ -33,7 +40,7 @@ _MOST_LETTERS = 1000  # of a word; cutting one up takes the square of them
 
 # Keys of special tokens beside those that have a key each. Once the settings are read, _NAMED holds
 # those with a name of their own, _EXTRA the others, and _ADDITIONAL, which is the older key, those
-# that ``special_tokens_map.json`` alone has.
+# that ``special_tokens_map.json`` alone has; None where they do not count.
 _NAMED = "model_specific_special_tokens"
 _EXTRA, _ADDITIONAL = "extra_special_tokens", "additional_special_tokens"
 
@@ -77,13 +84,13 @@ def _extra(settings: Mapping[str, Any], older: Mapping[str, Any]) -> dict[str, A
     elif _EXTRA in older:
         known = both.get(_EXTRA) or []
         both[_EXTRA] = [*known, *(token for token in older[_EXTRA] or () if token not in known)]
-    last = None if _EXTRA in both else older.get(_ADDITIONAL, both.get(_ADDITIONAL))
+    last = None if _EXTRA in both else older.get(_ADDITIONAL, both.get(_ADDITIONAL)) or []
     if isinstance(last, dict):
-        named, last = named | last, None
+        named, last = named | last, []
     for key, value in ((_EXTRA, both.get(_EXTRA)), (_ADDITIONAL, last)):
         if not isinstance(value or [], list):
             raise BadFile(f"tokenizer_config.json: {key} must be a list or an object")
-    return {_NAMED: named, _EXTRA: both.get(_EXTRA) or [], _ADDITIONAL: last or []}
+    return {_NAMED: named, _EXTRA: both.get(_EXTRA) or [], _ADDITIONAL: last}
 
 
 def read_tokenizer(folder: Path, model_type: str, settings: Mapping[str, Any]) -> TokenizerFiles:
@@ -97,7 +104,7 @@ def read_tokenizer(folder: Path, model_type: str, settings: Mapping[str, Any]) -
     rust = _from_json(folder)
     file_side = rust.truncation["direction"] if rust and rust.truncation else "right"
     if rust is None:
-        rust = _from_vocabulary(folder, kind, settings)
+        rust, settings = _from_vocabulary(folder, kind, settings)
     elif kind.model:
         _overrule(rust, folder, kind, settings)
     with guarded(f"the tokenizer in {folder}"):
@@ -236,17 +243,54 @@ def _without_added_tokens(rust: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
 
 def _from_vocabulary(
     folder: Path, kind: TokenizerClass, settings: Mapping[str, Any]
-) -> tokenizers.Tokenizer:
-    """The tokenizer that *kind* makes of the vocabulary in *folder*, without special tokens."""
+) -> tuple[tokenizers.Tokenizer, Mapping[str, Any]]:
+    """The tokenizer that *kind* makes of the vocabulary in *folder*, without special tokens, and
+    the *settings* with what else the vocabulary says.
+    """
     paths = [folder / name for name in kind.files]
-    if not paths or not all(map(exists, paths)):
-        wanted = "tokenizer.json" + (f", or {' and '.join(kind.files)}" if paths else "")
-        raise BadFile(f"{folder} has no tokenizer that can be read here; looked for {wanted}")
+    found = [path for path in paths if exists(path)]
+    if kind.model == "Unigram" and found:
+        return _sentencepiece(found[0], kind, settings)
+    if not paths or found != paths:
+        raise _missing(folder, kind)
     with guarded(" and ".join(map(str, paths))):
         if kind.model == "WordPiece":
             unknown = _content(_special_tokens(kind, settings).get("unk_token"))
-            return _word_piece(paths[0], unknown, settings)
-        return _byte_level(paths[0], paths[1], settings)
+            return _word_piece(paths[0], unknown, settings), settings
+        return _byte_level(paths[0], paths[1], settings), settings
+
+
+def _missing(folder: Path, kind: TokenizerClass) -> BadFile:
+    """The error for a *folder* that has neither ``tokenizer.json`` nor the files of *kind*."""
+    joint = " or " if kind.model == "Unigram" else " and "
+    wanted = "tokenizer.json" + (f", or {joint.join(kind.files)}" if kind.files else "")
+    return BadFile(
+        f"{folder} has no tokenizer that can be read here; looked for {wanted}; if transformers "
+        "reads it, AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) writes "
+        "tokenizer.json"
+    )
+
+
+def _sentencepiece(
+    path: Path, kind: TokenizerClass, settings: Mapping[str, Any]
+) -> tuple[tokenizers.Tokenizer, Mapping[str, Any]]:
+    """The tokenizer that *kind* makes of the SentencePiece model at *path*, and the *settings*:
+    symbols of the model take the place of additional tokens there, where those count.
+    """
+    special = _special_tokens(kind, settings)
+    names = {name: _content(entry) for name, entry in special.items()}
+    spaced = _flag(settings, "add_prefix_space", default=True)
+    cutter = sentencepiece_files.xlm_roberta
+    if kind is CAMEMBERT:
+        cutter = sentencepiece_files.camembert
+    with guarded(str(path)):
+        model = sentencepiece_files.read_model(path)
+        rust = sentencepiece_files.assembled(
+            cutter(model, names), model.charsmap, add_prefix_space=spaced
+        )
+        if settings.get(_ADDITIONAL, ()) is not None:
+            settings = {**settings, _ADDITIONAL: model.symbols()}
+    return rust, settings
 
 
 def _word_piece(path: Path, unknown: str, settings: Mapping[str, Any]) -> tokenizers.Tokenizer:
@@ -304,6 +348,8 @@ def _special_tokens(kind: TokenizerClass, settings: Mapping[str, Any]) -> dict[s
     """The special tokens by name, such as ``cls_token``, each as the files write it."""
     given = {name: value for name, value in settings.items() if name.endswith("_token")}
     found = {**dict.fromkeys(SPECIAL), **kind.special, **given, **settings.get(_NAMED, {})}
+    if kind is CAMEMBERT and isinstance(found["mask_token"], str):
+        found["mask_token"] = {"content": found["mask_token"], "lstrip": True}
     flags = (None, True, False)  # add_bos_token and its kind end alike
     return {name: value for name, value in found.items() if value not in flags}
 
@@ -328,7 +374,7 @@ def _added_tokens(
 
 def _unnamed(settings: Mapping[str, Any]) -> list[Any]:
     """The special tokens that have no name."""
-    found = [*settings.get(_EXTRA, ()), *settings.get(_ADDITIONAL, ())]
+    found = [*settings.get(_EXTRA, ()), *(settings.get(_ADDITIONAL) or ())]
     return [_token(entry, special=True) if isinstance(entry, str) else entry for entry in found]
 
 
