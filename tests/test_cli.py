@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -84,28 +85,52 @@ def test_nothing_that_a_terminal_acts_upon_is_printed(tmp_path, embedded):
     assert not {b"\x1b", b"\x07"} & {bytes([byte]) for byte in run.stdout}
 
 
-@pytest.mark.parametrize("options", [[], ["--json"]])
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
-def test_a_full_disk_is_one_line(options):
-    command = [sys.executable, "-m", "labelwise", "classify", "good", *options]
-    with Path("/dev/full").open("wb") as full:
-        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)  # noqa: S603
-    assert run.returncode == 2
-    assert run.stderr.startswith(b"Error: the output cannot be written: ")
-    assert run.stderr.count(b"\n") == 1
+def shell(line, stdin=b""):
+    """Have a shell run *line*, of which the first word is the command; its output is buffered."""
+    line = line.replace("labelwise", f"{sys.executable} -m labelwise", 1)
+    buffered = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    return subprocess.run(  # noqa: S602
+        line, shell=True, input=stdin, env=buffered, capture_output=True, check=False
+    )
 
 
-def test_a_reader_that_leaves_early_is_no_error():
-    command = f"{sys.executable} -m labelwise classify --json good bad | head -c 3"
-    run = subprocess.run(command, shell=True, capture_output=True, check=True)  # noqa: S602
-    assert (run.stdout, run.stderr) == (b"[[{", b"")
+full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-"])
-def test_closed_streams_are_one_line(closed):
-    command = f"{sys.executable} -m labelwise classify {'good' if closed == '>&-' else ''} {closed}"
-    run = subprocess.run(command, shell=True, capture_output=True, check=False)  # noqa: S602
-    one_line(run)
+@full
+@pytest.mark.parametrize(
+    "arguments", ["--help", "--version", "serve --help", "classify good", "classify --json a b"]
+)
+def test_a_full_disk_is_one_line(arguments):
+    line = one_line(shell(f"labelwise {arguments} >/dev/full"))
+    assert line.startswith("Error: the output cannot be written: ")
+
+
+@full
+@pytest.mark.parametrize("arguments", ["--help", "classify --top-k 0 good", "clasify"])
+@pytest.mark.parametrize("stream", ["/dev/full", "&-"])
+def test_an_error_that_cannot_be_written_is_still_an_exit_code(arguments, stream):
+    run = shell(f"labelwise {arguments} >/dev/full 2>{stream}")
+    assert (run.returncode, run.stdout, run.stderr) == (2, b"", b"")
+
+
+@full
+@pytest.mark.parametrize("stream", ["/dev/full", "&-"])
+def test_an_answer_needs_no_standard_error(stream):
+    run = shell(f"labelwise classify --json good 2>{stream}")
+    assert (run.returncode, run.stderr) == (0, b"")
+    assert len(json.loads(run.stdout)) == 1
+
+
+@pytest.mark.parametrize("arguments", ["classify --json good bad", "--help"])
+def test_a_reader_that_leaves_early_is_no_error(arguments):
+    run = shell(f"labelwise {arguments} | head -c 3")
+    assert (len(run.stdout), run.stderr) == (3, b"")
+
+
+@pytest.mark.parametrize("line", ["labelwise classify <&-", "labelwise classify good >&-"])
+def test_closed_streams_are_one_line(line):
+    one_line(shell(line))
 
 
 def test_verbose_says_what_is_loaded_and_nothing_of_other_libraries(tmp_path, embedded):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -34,6 +35,14 @@ _LEAST_TEXT = 16
 class _Group(click.Group):
     """A group whose commands end every mistake of the user in one line and exit code 2."""
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        try:
+            return super().main(*args, **extra)
+        except OSError:  # not even the line of an error can be written
+            sys.exit(2)
+        finally:
+            _discard_what_cannot_be_written()
+
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         with _ending_in_one_line():
             return super().make_context(*args, **extra)
@@ -60,6 +69,17 @@ def _ending_in_one_line() -> Iterator[None]:
         if error.errno == EPIPE:  # the reader has seen enough; click ends quietly
             raise
         raise click.UsageError(f"the output cannot be written: {error.strerror}") from error
+
+
+def _discard_what_cannot_be_written() -> None:
+    """Empty the standard streams, or the interpreter tries again at its end and complains."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            with Path(os.devnull).open("wb") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from labelwise.engine.nesting import check_depth
 from labelwise.errors import BadInput
 
 if TYPE_CHECKING:
@@ -128,8 +129,9 @@ def _json_lines(file: TextIO) -> tuple[list[Row], list[int]]:
         if not line.strip():
             continue
         try:
+            check_depth(line.encode())
             row = json.loads(line)
-        except (ValueError, RecursionError):
+        except ValueError:
             raise _BadLineError(number, "is not valid JSON") from None
         if not isinstance(row, dict):
             raise _BadLineError(number, "is not a JSON object")
