@@ -65,7 +65,10 @@ def test_every_type_equals_the_padded_specification(model_type, tmp_path):
     weights = random_weights(values)
     runner = load(write_model(tmp_path, values, weights))
     texts = texts_of([1, 2, 3, 7, 16, 33, 64, 120, 512])
-    expected = padded_logits(values, weights, as_ids(texts))
+    # The longest alone: padding the others to its length would cost most of the time.
+    expected = np.concatenate(
+        [padded_logits(values, weights, as_ids(part)) for part in (texts[:-1], texts[-1:])]
+    )
     assert np.abs(runner.run(pack(texts)) - expected).max() < 2e-5
     assert np.abs(expected[0] - expected[-1]).max() > 0.1  # the model tells texts apart
 
