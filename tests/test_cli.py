@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -258,7 +258,9 @@ def test_the_package_is_imported_in_a_tenth_of_a_second():
     assert min(took) < 0.1
 
 
-def test_the_first_answer_takes_less_than_twice_the_two_seconds_that_are_promised():
-    began = time.perf_counter()
+def test_the_first_answer_takes_less_than_the_two_seconds_that_are_promised():
+    """Seconds of the processor, which other work on the machine does not add to."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert labelwise("classify", "I like you").returncode == 0
-    assert time.perf_counter() - began < 4
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2

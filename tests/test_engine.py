@@ -115,9 +115,7 @@ def test_roberta_counts_positions_past_a_padding_id_within_the_text(tmp_path):
     assert np.abs(logits - expected).max() < 2e-5
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lengths=st.lists(st.integers(1, 90), min_size=1, max_size=12),
     seed=st.integers(0, 2**20),

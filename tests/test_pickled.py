@@ -632,7 +632,6 @@ CHANGE = st.tuples(
 @pytest.mark.parametrize("form", FORMATS)
 @settings(
     max_examples=300,
-    deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.core.scores import Score
@@ -352,7 +352,6 @@ def test_half_of_a_surrogate_pair_changes_nothing_else():
 
 
 @given(st.recursive(st.none() | st.booleans() | st.floats() | ANY_TEXT, st.lists) | st.binary())
-@settings(deadline=None)
 def test_any_body_is_a_query_or_bad_input(body):
     for read in (read_query, predict):
         try:
@@ -379,7 +378,6 @@ def test_any_body_is_a_query_or_bad_input(body):
         ),
     )
 )
-@settings(deadline=None)
 def test_no_message_repeats_a_text(body):
     for read in (read_query, predict):
         try:
