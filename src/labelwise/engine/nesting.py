@@ -21,7 +21,7 @@ def check_depth(content: bytes) -> None:
     import numpy as np  # noqa: PLC0415 - heavy, and --help must be quick
 
     letters = np.frombuffer(content.replace(rb"\\", b"").replace(rb"\"", b""), np.uint8)
-    quoted = np.cumsum(letters == ord('"'), dtype=np.uint8) % 2  # odd stays odd when a byte overflows
+    quoted = np.cumsum(letters == ord('"'), dtype=np.uint8) % 2  # odd also when it overflows
     folded = letters | 0x20  # a bracket becomes a brace
     steps = (folded == ord("{")).astype(np.int8) - (folded == ord("}"))
     if np.cumsum(steps * (1 - quoted.astype(np.int8)), dtype=np.int32).max() > MOST_LEVELS:
