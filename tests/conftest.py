@@ -7,6 +7,13 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# An example that takes long says that the machine is busy, and no more.
+settings.register_profile(
+    "labelwise", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("labelwise")
 
 
 def pytest_terminal_summary(terminalreporter):

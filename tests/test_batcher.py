@@ -346,7 +346,7 @@ def test_one_large_request_wakes_every_stream():
     asyncio.run(main())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.lists(st.integers(1, 700), min_size=1, max_size=12), min_size=1, max_size=12),
     st.integers(1, 5),
@@ -678,9 +678,7 @@ EVENTS = st.one_of(
 )
 
 
-@settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(EVENTS, max_size=40))
 def test_whatever_happens_each_request_ends_once_and_nothing_stays_behind(clock, caplog, events):
     async def main():
@@ -732,9 +730,7 @@ def poisoned(model, monkeypatch, raises):
     return runs
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), size=st.integers(1, 24))
 def test_a_text_that_fails_fails_its_request_alone(small, data, size):
     where = data.draw(st.sets(st.integers(0, size - 1), min_size=1, max_size=3))

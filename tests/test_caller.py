@@ -174,7 +174,7 @@ def test_ending_refuses_bodies_that_are_not_whole_and_those_that_come():
     run(main())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(turns=st.integers(0, 40), every=st.sampled_from([0, 0, 0.5]))
 def test_ending_refuses_a_caller_that_goes_on_sending_at_any_moment(turns, every):
     async def main():

@@ -30,6 +30,9 @@ def header_of(tensors, bfloat16=()):
     return header, data
 
 
+DEEP = b"[" * 5_000 + b"]" * 5_000  # more than every reader bears, or less
+
+
 def write_raw(path, header, data=b""):
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
@@ -330,6 +333,10 @@ BROKEN = {
     "not UTF-8": (b"\xff\xfe", b""),
     "a list": (b"[]", b""),
     "deep JSON": (b'{"a":' + b"[" * 100_000, b""),
+    "deep where nobody looks": (
+        b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"x":%b}}' % DEEP,
+        bytes(8),
+    ),
     "overlap": (spans(a=(0, 8), b=(4, 12)), bytes(12)),
     "hole": (spans(a=(0, 8), b=(12, 20)), bytes(20)),
     "outside": (spans(a=(0, 8)), bytes(4)),
@@ -458,6 +465,7 @@ def test_a_shard_is_a_plain_file_name(tmp_path, shard):
         "[]",
         "{}",
         "[" * 100_000,
+        f'{{"weight_map": {{"a": "model.safetensors"}}, "x": {DEEP.decode()}}}',
         '{"weight_map": []}',
         '{"weight_map": {}}',
         '{"weight_map": 1}',

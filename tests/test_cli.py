@@ -7,12 +7,13 @@ import json
 import os
 import pty
 import re
+import resource
 import signal
+import socket
 import struct
 import subprocess
 import sys
 import termios
-import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from rich.cells import cell_len
 from hub_server import Hub
 from labelwise.core.examples import SUFFIXES
 from padded import config, write_model, write_tokenizer
-from serving import LABELWISE, command
+from serving import LABELWISE, ask, command, until
 
 
 def labelwise(*arguments, stdin=b"", env=None):
@@ -284,28 +285,73 @@ def test_nothing_that_a_terminal_acts_upon_is_printed(tmp_path, embedded):
     assert not {b"\x1b", b"\x07"} & {bytes([byte]) for byte in run.stdout}
 
 
-@pytest.mark.parametrize("options", [[], ["--json"]])
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
-def test_a_full_disk_is_one_line(options):
-    command = [sys.executable, "-m", "labelwise", "classify", "good", *options]
-    with Path("/dev/full").open("wb") as full:
-        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)  # noqa: S603
-    assert run.returncode == 2
-    assert run.stderr.startswith(b"Error: the output cannot be written: ")
-    assert run.stderr.count(b"\n") == 1
+BUFFERED = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
 
 
-def test_a_reader_that_leaves_early_is_no_error():
-    command = f"{sys.executable} -m labelwise classify --json good bad | head -c 3"
-    run = subprocess.run(command, shell=True, capture_output=True, check=True)  # noqa: S602
-    assert (run.stdout, run.stderr) == (b"[[{", b"")
+def shell(line, stdin=b""):
+    """Have a shell run *line*, of which the first word is the command; its output is buffered."""
+    line = line.replace("labelwise", f"{sys.executable} -m labelwise", 1)
+    return subprocess.run(  # noqa: S602
+        line, shell=True, input=stdin, env=BUFFERED, capture_output=True, check=False
+    )
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-"])
-def test_closed_streams_are_one_line(closed):
-    command = f"{sys.executable} -m labelwise classify {'good' if closed == '>&-' else ''} {closed}"
-    run = subprocess.run(command, shell=True, capture_output=True, check=False)  # noqa: S602
-    one_line(run)
+@full
+@pytest.mark.parametrize(
+    "arguments", ["--help", "--version", "serve --help", "classify good", "classify --json a b"]
+)
+def test_a_full_disk_is_one_line(arguments):
+    line = one_line(shell(f"labelwise {arguments} >/dev/full"))
+    assert line.startswith("Error: the output cannot be written: ")
+
+
+@full
+@pytest.mark.parametrize("arguments", ["--help", "classify --top-k 0 good", "clasify"])
+@pytest.mark.parametrize("stream", ["/dev/full", "&-"])
+def test_an_error_that_cannot_be_written_is_still_an_exit_code(arguments, stream):
+    run = shell(f"labelwise {arguments} >/dev/full 2>{stream}")
+    assert (run.returncode, run.stdout, run.stderr) == (2, b"", b"")
+
+
+@full
+@pytest.mark.parametrize("stream", ["/dev/full", "&-"])
+def test_an_answer_needs_no_standard_error(stream):
+    run = shell(f"labelwise classify --json good 2>{stream}")
+    assert (run.returncode, run.stderr) == (0, b"")
+    assert len(json.loads(run.stdout)) == 1
+
+
+@full
+def test_a_server_needs_no_standard_error():
+    with socket.create_server(("127.0.0.1", 0)) as place:
+        port = place.getsockname()[1]
+    command = [sys.executable, "-m", "labelwise", "serve", "--port", str(port)]
+    with Path("/dev/full").open("wb") as nowhere:
+        server = subprocess.Popen(command, stderr=nowhere, env=BUFFERED)  # noqa: S603
+    try:
+        until(lambda: server.poll() is not None or answers(port))
+        assert ask(f"http://127.0.0.1:{port}/health").status == 200
+    finally:
+        server.terminate()
+    assert server.wait(20) == 0
+
+
+def answers(port):
+    with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
+
+
+@pytest.mark.parametrize("arguments", ["classify --json good bad", "--help"])
+def test_a_reader_that_leaves_early_is_no_error(arguments):
+    run = shell(f"labelwise {arguments} | head -c 3")
+    assert (len(run.stdout), run.stderr) == (3, b"")
+
+
+@pytest.mark.parametrize("line", ["labelwise classify <&-", "labelwise classify good >&-"])
+def test_closed_streams_are_one_line(line):
+    one_line(shell(line))
 
 
 @pytest.mark.parametrize("before", [True, False])
@@ -427,7 +473,7 @@ def test_help_comes_without_loading_the_engine():
 
 
 def test_the_package_is_imported_in_a_tenth_of_a_second():
-    code = "import time; t = time.perf_counter(); import labelwise; print(time.perf_counter() - t)"
+    code = "import time; t = time.process_time(); import labelwise; print(time.process_time() - t)"
     took = [
         float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)  # noqa: S603
         for _ in range(3)
@@ -435,7 +481,9 @@ def test_the_package_is_imported_in_a_tenth_of_a_second():
     assert min(took) < 0.1
 
 
-def test_the_first_answer_takes_less_than_twice_the_two_seconds_that_are_promised():
-    began = time.perf_counter()
+def test_the_first_answer_takes_less_than_the_two_seconds_that_are_promised():
+    """Seconds of the processor, which other work on the machine does not add to."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert labelwise("classify", "I like you").returncode == 0
-    assert time.perf_counter() - began < 4
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2

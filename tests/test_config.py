@@ -111,6 +111,7 @@ def test_keys_that_would_run_code_are_ignored(tmp_path):
         "[]",
         "{",
         "[" * 100_000,
+        '{"model_type": "bert", "x": ' + "[" * 5_000 + "]" * 5_000 + "}",
         "nan",
         {},
         {"model_type": 3},

@@ -15,7 +15,7 @@ import pytest
 
 import labelwise
 from labelwise.engine import architectures
-from serving import command
+from serving import ask, command
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
@@ -79,17 +79,23 @@ def test_javascript_examples_run(block, url, tmp_path):
 def test_console_examples_print_what_is_shown(block, url):
     line, shown = block.removeprefix("$ ").split("\n", 1)
     program, *arguments = shlex.split(line.replace(SHOWN, url))
-    start = {"labelwise": [sys.executable, "-m", "labelwise"], "curl": ["curl", "-s"]}[program]
-    run = subprocess.run(  # noqa: S603
-        [*start, *arguments], capture_output=True, text=True, check=True
-    )
-    if program == "curl":
-        assert_alike(json.loads(run.stdout), json.loads(shown))
+    if program == "curl":  # which is not everywhere; tests/test_clients.py has it where it is
+        assert_alike(asked(*arguments).json, json.loads(shown))
         return
+    assert program == "labelwise"
+    run = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "labelwise", *arguments], capture_output=True, text=True, check=True
+    )
     printed, shown = ([line.rstrip() for line in text.split("\n")] for text in (run.stdout, shown))
     assert [NUMBER.sub("N", line) for line in printed] == [NUMBER.sub("N", line) for line in shown]
     numbers = [[float(n) for n in NUMBER.findall("\n".join(x))] for x in (printed, shown)]
     assert numbers[0] == pytest.approx(numbers[1], abs=1e-4)
+
+
+def asked(address, option="-d", body=None):
+    """What curl gets that is given this."""
+    assert option == "-d"
+    return ask(address, body and body.encode())
 
 
 def assert_alike(found, shown):
@@ -179,7 +185,11 @@ def test_the_table_of_speeds_is_short(tables):
     assert len(rows) <= 2 * 2 + 12
 
 
-def test_the_command_of_the_readme_is_the_one_that_ci_runs():
+def test_the_readme_begins_with_the_commands_that_ci_runs():
+    """``.ci/newcomer`` takes the first three blocks of a line each as they stand."""
     readme, ci = ((ROOT / name).read_text() for name in ("README.md", ".ci/run"))
-    assert "python -m pytest\n" in readme
+    environment, serve, test, *_ = re.findall(r"^```sh\n(.*)\n```$", readme, re.MULTILINE)
+    assert environment == "python3 -m venv .venv"
+    assert serve.endswith("&& .venv/bin/labelwise serve")
+    assert test.endswith("&& .venv/bin/python -m pytest")
     assert ci.rstrip().endswith("python -m pytest")

@@ -65,7 +65,10 @@ def test_every_type_equals_the_padded_specification(model_type, tmp_path):
     weights = random_weights(values)
     runner = load(write_model(tmp_path, values, weights))
     texts = texts_of([1, 2, 3, 7, 16, 33, 64, 120, 512])
-    expected = padded_logits(values, weights, as_ids(texts))
+    # The longest alone: padding the others to its length would cost most of the time.
+    expected = np.concatenate(
+        [padded_logits(values, weights, as_ids(part)) for part in (texts[:-1], texts[-1:])]
+    )
     assert np.abs(runner.run(pack(texts)) - expected).max() < 2e-5
     assert np.abs(expected[0] - expected[-1]).max() > 0.1  # the model tells texts apart
 
@@ -126,9 +129,7 @@ def test_roberta_counts_positions_past_a_padding_id_within_the_text(tmp_path):
     assert np.abs(logits - expected).max() < 2e-5
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lengths=st.lists(st.integers(1, 90), min_size=1, max_size=12),
     seed=st.integers(0, 2**20),

@@ -393,9 +393,9 @@ SHAPED = {
     "remembered under four billion": b"Nr\xff\xff\xff\xff.",
     "deep marks": b"(" * 200_000 + b".",
     "deep lists": b"]" * 100_000 + b"a" * 99_999 + b".",
-    "deep tuples": b")" + b"\x85" * 200_000 + b".",
+    "deep tuples": b")" + b"\x85" * 100_000 + b".",
     "a list in itself": b"]q\x00h\x00a.",
-    "dicts without end": b"}" * 1_000_000,
+    "dicts without end": b"}" * 300_000,
     "key of a deep tuple": b"}" + TOWER + b"Ns.",
     "value of a deep tuple": b"}" + text("a") + TOWER + b"s.",
     "storage of a deep tuple": TOWER + b"Q.",
@@ -632,7 +632,6 @@ CHANGE = st.tuples(
 @pytest.mark.parametrize("form", FORMATS)
 @settings(
     max_examples=300,
-    deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -24,6 +24,7 @@ from serving import ask, command
 
 LABELS = ("NEGATIVE", "POSITIVE")
 SST2 = Path(os.environ.get("LABELWISE_SHARED", ""), "data/sst2-glue/dev.tsv")
+DEEP = "[" * 5_000 + "]" * 5_000  # more than every reader bears, or less
 REPORT = f"labelwise-int8-{processor_class()}.json"
 
 
@@ -134,6 +135,7 @@ def test_several_labels_stand_between_commas(tmp_path):
         ("a.tsv", "text\tb\n1\t2\n3\n", {"label": "b"}, "line 3 of {} has no label in a column"),
         ("a.csv", 'text\n"x', {}, "line 2 of {} cannot be read: "),
         ("a.jsonl", '{"text": "x"}\n{', {}, "line 2 of {} is not valid JSON"),
+        ("a.jsonl", f'{{"text": "x", "y": {DEEP}}}', {}, "line 1 of {} is not valid JSON"),
         ("a.jsonl", "[1]", {}, "line 1 of {} is not a JSON object"),
         ("a.jsonl", '{"text": 5}', {}, "line 1 of {} has no text in a column 'text'"),
         ("a.jsonl", '{"text": "x", "y": true}', {"label": "y"}, "line 1 of {} has no label"),
@@ -360,7 +362,9 @@ def test_99_of_100_texts_must_keep_their_label(share, passes, tmp_path):
         agreement.check(location, "x")
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"same_label": 2}', b"\xff"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"same_label": 2}', b'{"x":' + DEEP.encode(), b"\xff"], ids=len
+)
 def test_a_broken_report_is_no_report_and_says_so(content, tmp_path):
     location = locate(small(tmp_path))
     (tmp_path / REPORT).write_bytes(content)

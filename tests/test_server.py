@@ -249,7 +249,7 @@ def test_the_next_page_asks_for_the_same(live):
         (b"null", 1),
         (b"\xef\xbb\xbfraw text", 1),
         (b'\xef\xbb\xbf{"inputs":["a","b"]}', 2),
-        (b'{"x":' + b"[" * 300 + b"]" * 300 + b',"inputs":"a","options":{},"model":5}', 1),
+        (b'{"x":' + b"[" * 99 + b"]" * 99 + b',"inputs":"a","options":{},"model":5}', 1),
         (b'{"inputs":"a","parameters":null}', 1),
         (b'{"inputs":"a","parameters":{"top_k":null,"function_to_apply":null}}', 1),
         (b'{"inputs":["a"],"inputs":["a","b"]}', 2),

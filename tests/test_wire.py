@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.core.scores import Score
+from labelwise.engine.nesting import MOST_LEVELS, check_depth
 from labelwise.errors import BadInput, TooLarge
 from labelwise.server.front import json_response
 from labelwise.server.tei import _ADVICE, PredictQuery, _texts
@@ -17,6 +19,8 @@ from labelwise.server.wire import Parameters, check_size, decode, read_query, sh
 MARK = "ZEBRA"  # stands for a text, which no message may repeat
 DEEP = 100_000
 ANY_TEXT = st.text(st.characters())  # halves of surrogate pairs, too
+MARKED = st.text('[]{}"\\a')  # what a reader may take for structure
+ANY_JSON = st.none() | st.booleans() | st.integers() | MARKED | ANY_TEXT
 
 
 def texts(body):
@@ -102,7 +106,7 @@ def test_an_empty_body_is_refused(body):
 
 def test_unknown_keys_are_ignored_whatever_they_hold():
     assert texts({"options": {"use_cache": False}, "model": "x", "inputs": "a"}) == ["a"]
-    assert texts(b'{"x":' + b"[" * 300 + b"]" * 300 + b',"inputs":"a"}') == ["a"]
+    assert texts(b'{"x":' + b"[" * 99 + b"]" * 99 + b',"inputs":"a"}') == ["a"]
     assert texts(b'{"inputs":"a","x":' + b"1" * 5000 + b',"y":1e999}') == ["a"]
 
 
@@ -230,26 +234,25 @@ def test_a_value_cannot_pretend_to_be_the_reason(value):
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        (b'{"inputs":"ZEBRA"', "Expecting ',' delimiter at character 17"),
-        (b'{"inputs":"ZEBRA', "Unterminated string starting at character 10"),
-        (b'{"inputs":"ZEBRA"} ZEBRA', "Extra data at character 19"),
-        (b'"ZEBRA" and more', "Extra data at character 8"),
-        (b'{"inputs":"a\nZEBRA"}', "Invalid control character at character 12"),
-        (b'{"inputs":"\x00ZEBRA"}', "Invalid control character at character 11"),
-        (b'{"inputs":"\\ZEBRA"}', "Invalid \\escape at character 11"),
+        (b'{"inputs":"ZEBRA"', "at character 17"),
+        (b'{"inputs":"ZEBRA', "at character 10"),
+        (b'{"inputs":"ZEBRA"} ZEBRA', "at character 19"),
+        (b'"ZEBRA" and more', "at character 8"),
+        (b'{"inputs":"a\nZEBRA"}', "at character 12"),
+        (b'{"inputs":"\x00ZEBRA"}', "at character 11"),
+        (b'{"inputs":"\\ZEBRA"}', "at character 11"),
         (b'{"inputs":NaN,"x":"ZEBRA"}', "NaN is no value of JSON"),
         (b'{"inputs":"ZEBRA","x":-Infinity}', "-Infinity is no value of JSON"),
-        (b"{'inputs':'ZEBRA'}", "Expecting property name enclosed in double quotes at character 1"),
-        (b'["ZEBRA",]', "Expecting value at character 9"),
-        (b"[ZEBRA] is a text that looks like JSON", "Expecting value at character 1"),
+        (b"{'inputs':'ZEBRA'}", "at character 1"),
+        (b'["ZEBRA",]', "at character [89]"),  # the bracket, or the comma before it
+        (b"[ZEBRA] is a text that looks like JSON", "at character 1"),
         (b"{", "at character 1"),
     ],
     ids=repr,
 )
 def test_broken_json_is_refused_with_its_place(body, says):
     message = refusal(body)
-    assert message.startswith("the body is not valid JSON: ")
-    assert says in message
+    assert re.match(rf"the body is not valid JSON: [^;]*{says}(;|$)", message)
 
 
 @pytest.mark.parametrize(
@@ -287,7 +290,32 @@ def test_bytes_that_are_no_utf_8_are_named_with_their_place(body, byte, position
     ids=lambda body: f"{body[:40].decode()}...",
 )
 def test_what_is_nested_too_deeply_is_refused(body):
-    assert refusal(body)
+    assert refusal(body) == "the body is JSON that is nested too deeply"
+
+
+@pytest.mark.parametrize(("begin", "end"), [(b"[", b"]"), (b'{"a":', b"}")], ids=["list", "object"])
+def test_every_python_reads_a_hundred_levels_and_no_more(begin, end):
+    def body(levels):
+        return b'{"inputs":"a","x":' + begin * levels + b"1" + end * levels + b"}"
+
+    assert texts(body(MOST_LEVELS - 1)) == ["a"]
+    assert refusal(body(MOST_LEVELS)) == "the body is JSON that is nested too deeply"
+
+
+def levels(value):
+    """How many lists and objects of *value* lie in one another."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    return 1 + max(map(levels, value), default=0) if isinstance(value, list) else 0
+
+
+@given(st.recursive(ANY_JSON, lambda inner: st.lists(inner) | st.dictionaries(MARKED, inner)))
+def test_brackets_in_strings_are_no_levels(value):
+    body = json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    more = MOST_LEVELS - levels(value)
+    check_depth(b"[" * more + body + b"]" * more)
+    with pytest.raises(ValueError, match="nested too deeply"):
+        check_depth(b"[" * (more + 1) + body + b"]" * (more + 1))
 
 
 @pytest.mark.parametrize(
@@ -324,7 +352,6 @@ def test_half_of_a_surrogate_pair_changes_nothing_else():
 
 
 @given(st.recursive(st.none() | st.booleans() | st.floats() | ANY_TEXT, st.lists) | st.binary())
-@settings(deadline=None)
 def test_any_body_is_a_query_or_bad_input(body):
     for read in (read_query, predict):
         try:
@@ -351,7 +378,6 @@ def test_any_body_is_a_query_or_bad_input(body):
         ),
     )
 )
-@settings(deadline=None)
 def test_no_message_repeats_a_text(body):
     for read in (read_query, predict):
         try:

@@ -54,6 +54,14 @@ class _Group(click.Group):
             raise BadInput(f"there is no command {name!r:.80}; {next_step}")
         return super().resolve_command(ctx, args)
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        try:
+            return super().main(*args, **extra)
+        except OSError:  # not even the line of an error can be written
+            sys.exit(2)
+        finally:
+            _discard_what_cannot_be_written()
+
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         with _ending_in_one_line():
             return super().make_context(*args, **extra)
@@ -86,6 +94,17 @@ def _ending_in_one_line() -> Iterator[None]:
         if error.errno == EPIPE:  # the reader has seen enough; click ends quietly
             raise
         raise click.UsageError(f"the output cannot be written: {error.strerror}") from error
+
+
+def _discard_what_cannot_be_written() -> None:
+    """Empty the standard streams, or the interpreter tries again at its end and complains."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            with Path(os.devnull).open("wb") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _said(error: click.UsageError) -> str:

@@ -22,6 +22,7 @@ from labelwise.core.model import BATCH_IDS
 from labelwise.core.scores import apply
 from labelwise.engine import int8
 from labelwise.engine.files import exists, read_file
+from labelwise.engine.nesting import check_depth
 from labelwise.engine.packing import split
 from labelwise.errors import BadFile, BadInput
 
@@ -207,7 +208,9 @@ def _name(processor: Processor) -> str:
 
 
 def _read(path: Path) -> Agreement:
+    content = read_file(path, _MOST_REPORT_BYTES)
     try:
-        return msgspec.json.decode(read_file(path, _MOST_REPORT_BYTES), type=Agreement)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as reason:
+        check_depth(content)
+        return msgspec.json.decode(content, type=Agreement)
+    except (msgspec.MsgspecError, ValueError) as reason:
         raise BadFile(f"{path} is no report of labelwise quantize: {reason}") from None

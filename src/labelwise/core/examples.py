@@ -10,6 +10,7 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from labelwise.engine.files import check_content, without_mark
+from labelwise.engine.nesting import check_depth
 from labelwise.errors import BadFile, BadInput
 
 if TYPE_CHECKING:
@@ -184,8 +185,9 @@ def _json_lines(file: TextIO) -> tuple[list[Row], list[int]]:
         if not line.strip():
             continue
         try:
+            check_depth(line.encode())
             row = json.loads(line)
-        except (ValueError, RecursionError):
+        except ValueError:
             raise _BadLineError(number, "is not valid JSON") from None
         if not isinstance(row, dict):
             raise _BadLineError(number, "is not a JSON object")

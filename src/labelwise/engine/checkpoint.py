@@ -15,6 +15,7 @@ from safetensors import safe_open
 
 from labelwise.engine.files import exists, open_file, read_file
 from labelwise.engine.folder import check_weights, missing_weight, no_weights, other_type
+from labelwise.engine.nesting import check_depth
 from labelwise.engine.pickle_machine import MOST_AXES, quoted
 from labelwise.engine.pickled import pickled_tensors
 from labelwise.engine.stored import WEIGHT_TYPES, Stored, contiguous_strides, read, widened
@@ -217,7 +218,7 @@ def _safetensors(file: BinaryIO) -> dict[str, Stored]:
         raise ValueError(f"its header is longer than {MOST_HEADER_BYTES:,} bytes")
     with safe_open(file.name, framework="numpy"):
         pass
-    header = json.loads(file.read(header_bytes), object_pairs_hook=_each_once)
+    header = _object(file.read(header_bytes))
     header.pop("__metadata__", None)
     return {name: _entry(name, entry, 8 + header_bytes) for name, entry in header.items()}
 
@@ -254,7 +255,7 @@ def read_index(index: Path) -> dict[str, str]:
         BadFile: The index cannot be read, names nothing, or names anything else.
     """
     with _reading(index):
-        content = json.loads(read_file(index, MOST_INDEX_BYTES), object_pairs_hook=_each_once)
+        content = _object(read_file(index, MOST_INDEX_BYTES))
         weight_map = content.get("weight_map") if isinstance(content, dict) else None
         if not isinstance(weight_map, dict) or not weight_map:
             raise ValueError('it has no "weight_map" object')
@@ -273,6 +274,12 @@ def _is_plain(name: str) -> bool:
         and not any(letter in name for letter in "*?[")
         and len(name.encode()) <= MOST_NAME_BYTES
     )
+
+
+def _object(content: bytes) -> Any:
+    """The value of *content*, which is JSON; ValueError when it is not, or has a key twice."""
+    check_depth(content)
+    return json.loads(content, object_pairs_hook=_each_once)
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from labelwise.engine.nesting import check_depth
 from labelwise.errors import BadFile, BadInput
 
 if TYPE_CHECKING:
@@ -129,9 +130,11 @@ def read_object(path: Path, most: int = MOST_OBJECT_BYTES) -> dict[str, Any]:
     Raises:
         BadFile: As `read_file`, or it is not a JSON object.
     """
+    content = read_file(path, most)
     try:
-        value = json.loads(read_file(path, most))
-    except (ValueError, RecursionError):
+        check_depth(content)
+        value = json.loads(content)
+    except ValueError:
         raise BadFile(f"{path} is not valid JSON") from None
     if not isinstance(value, dict):
         raise BadFile(f"{path} does not hold a JSON object")

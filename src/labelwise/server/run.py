@@ -69,7 +69,7 @@ def serve(settings: Settings) -> None:
         if settings.log_format == "json":
             greet = partial(_log_greeting, catalogue, url)
         else:
-            greet = partial(click.echo, _greeting(catalogue, url, settings), err=True)
+            greet = partial(_print_greeting, catalogue, url, settings)
         try:
             _Server(app, settings.request_timeout, greet).run(sockets=[address])
         except OSError as reason:  # another server was quicker: it listens on the same address
@@ -164,14 +164,16 @@ def _log_greeting(catalogue: Catalogue, url: str) -> None:
     _log.info("Labelwise serves at %s", url, extra={"url": url, "models": models})
 
 
-def _greeting(catalogue: Catalogue, url: str, settings: Settings) -> str:
+def _print_greeting(catalogue: Catalogue, url: str, settings: Settings) -> None:
     models = "\n".join(f"  {entry.id}" for entry in catalogue)
     header = _header(settings)
-    return (
+    greeting = (
         f"Labelwise serves at {url}:\n{models}\n"
         f"Try: curl {url}{header} -d 'I like you. I love you'\n"
         "Ctrl-C ends it."
     )
+    with suppress(OSError):  # a full disk under the log is no reason not to serve
+        click.echo(greeting, err=True)
 
 
 def _header(settings: Settings) -> str:

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from labelwise.core.scores import Function
+from labelwise.engine.nesting import check_depth
 from labelwise.engine.text import Text, Truncation, characters, without_halves
 from labelwise.errors import BadInput, TooLarge
 
@@ -156,11 +157,15 @@ def decode(body: bytes, into: Any, advice: Mapping[str, str] = _ADVICE) -> Any:
     body = body.removeprefix(codecs.BOM_UTF8)
     _decoded(body)  # the decoder does not look at what it skips
     try:
+        check_depth(body)
+    except ValueError:
+        raise BadInput("the body is JSON that is nested too deeply") from None
+    try:
         try:
             return _decoder(into).decode(body)
         except msgspec.ValidationError:
             raise
-        except (msgspec.DecodeError, RecursionError):
+        except msgspec.DecodeError:
             return _decoder(into).decode(_repaired(body))
     except msgspec.ValidationError as reason:
         raise BadInput(_explained(str(reason), advice)) from None
@@ -170,8 +175,6 @@ def decode(body: bytes, into: Any, advice: Mapping[str, str] = _ADVICE) -> Any:
             f"{reason.pos}; a text that begins with a brace, a bracket or a quotation mark must be "
             "sent as JSON"
         ) from None
-    except RecursionError:
-        raise BadInput("the body is JSON that is nested too deeply") from None
 
 
 _decoder = cache(msgspec.json.Decoder)
