@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labelwise import errors, options
+from labelwise.engine import tokenizer_classes
 from labelwise.engine import architectures, folder
 from labelwise.server import app, metrics
 
@@ -69,6 +70,7 @@ def refused() -> str:
 # A document and a part of it, to what writes that part.
 PARTS = {
     ("settings.md", "settings"): options.table,
+    ("model-folders.md", "tokenizers"): tokenizer_classes.table,
     ("http-api.md", "routes"): routes,
     ("http-api.md", "statuses"): statuses,
     ("model-folders.md", "types"): types,

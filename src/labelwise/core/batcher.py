@@ -20,6 +20,7 @@ import numpy as np
 
 from labelwise.core.model import BATCH_IDS
 from labelwise.core.queue import Batch, Job, Line, Queue
+from labelwise.engine.forks import Forkable
 from labelwise.errors import EngineFailed, LabelwiseError, Overloaded, TooLarge
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Load(NamedTuple):
     batches: int
 
 
-class Batcher:
+class Batcher(Forkable):
     """Brings texts to the engine's streams.
 
     There is no timer: a free stream takes what waits, as many texts as make a good batch.
@@ -76,6 +77,7 @@ class Batcher:
         self._running: set[Batch] = set()
         self._threads: list[Thread] = []
         self._closing = False
+        super().__init__()
 
     def __repr__(self) -> str:
         return f"<Batcher [{self._queue} | {len(self._running)} batches running]>"
@@ -89,6 +91,17 @@ class Batcher:
         started = monotonic()
         model.run(texts)
         self._queue.lines[model] = Line(pace=(monotonic() - started) / len(texts[0]))
+
+    def renew(self) -> None:
+        """Begin with an empty queue: what waits is the parent's. Engine threads start again."""
+        lines = {model: Line(line.pace) for model, line in self._queue.lines.items()}
+        self._changed = Condition()
+        self._queue = Queue(self._streams)
+        self._queue.lines = lines
+        self._running = set()
+        started, self._threads = self._threads, []
+        if started:
+            self.start()
 
     def start(self) -> None:
         """Start the engine threads."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from labelwise.core.cache import Key, Row, ids_key, text_key
 from labelwise.core.model import Model
+from labelwise.engine.forks import Forkable
 from labelwise.engine.text import characters
 from labelwise.errors import BadInput, EngineFailed, TooLarge
 
@@ -74,7 +75,7 @@ class _Flight:
         return self.task.result()
 
 
-class Inference:
+class Inference(Forkable):
     """Answers texts with rows of logits, each text computed once where that can be.
 
     Its state, on the event loop alone, is the cache and the computations under way.
@@ -90,6 +91,11 @@ class Inference:
         self._batcher = batcher
         self._observe = observe
         self._cache = cache
+        self.renew()
+        super().__init__()
+
+    def renew(self) -> None:
+        """Begin with no computation under way, and with new threads that turn texts into ids."""
         self._flights: dict[Key, _Flight] = {}
         self._encoders = ThreadPoolExecutor(_ENCODERS, "labelwise-encode")
 

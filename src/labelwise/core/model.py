@@ -14,6 +14,7 @@ from labelwise.core.scores import default_function
 from labelwise.engine import architectures, int8, processors
 from labelwise.engine.checkpoint import Checkpoint
 from labelwise.engine.config import Config
+from labelwise.engine.forks import Forkable
 from labelwise.engine.layers import exact_product
 from labelwise.engine.packing import pack, split
 from labelwise.engine.runner import Runner
@@ -37,10 +38,11 @@ BATCH_IDS = 512
 Dtype = Literal["float32", "int8"]  # of the products over all ids; all else is float32
 
 
-class Model:
+class Model(Forkable):
     """A model in memory.
 
-    Its state never changes after loading; all methods may be called from several threads.
+    Its state never changes after loading; all methods may be called from several threads, and in a
+    forked process.
     """
 
     def __init__(
@@ -67,7 +69,8 @@ class Model:
             _log.info("%s", one_line(f"{location.id}: weights not used: {', '.join(unused)}"))
         self.function = default_function(config.problem_type, len(self.labels))
         self._architecture = architecture
-        self._pool = ThreadPoolExecutor(streams.count)  # starts its threads when they are needed
+        self.renew()
+        super().__init__()
 
     @classmethod
     def load(
@@ -79,6 +82,10 @@ class Model:
     ) -> Model:
         """The model *name*: a folder, a Hub id, or None for the embedded one."""
         return cls(locate(name, progress=progress), dtype=dtype)
+
+    def renew(self) -> None:
+        """Make a pool, which starts its threads when they are needed."""
+        self._pool = ThreadPoolExecutor(self.runner.streams.count)
 
     def encode(
         self,

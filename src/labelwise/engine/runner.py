@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from labelwise.engine.forks import Forkable
 from labelwise.engine.graph import Graph
 from labelwise.engine.layers import Layers, exact_product
 from labelwise.engine.packing import positions
@@ -69,8 +70,12 @@ class Runner:
         return (self._alone if alone else self._beside).run(feed)
 
 
-class _Session:
-    """A session of the runtime, which runs so many batches at once and no more."""
+class _Session(Forkable):
+    """A session of the runtime, which runs so many batches at once and no more.
+
+    In a forked process it is the same one, on the memory that both share. What threads it had are
+    gone there: each batch then runs on the thread that asks for it.
+    """
 
     def __init__(
         self, message: bytes, weights: Mapping[str, ort.OrtValue], streams: Streams
@@ -87,13 +92,29 @@ class _Session:
         options.enable_mem_pattern = False
         options.add_external_initializers(list(weights), list(weights.values()))
         self._session = ort.InferenceSession(message, options, providers=["CPUExecutionProvider"])
+        self._streams = streams
         self._free = BoundedSemaphore(streams.count)
+        super().__init__()
 
     def run(self, feed: Mapping[str, np.ndarray]) -> np.ndarray:
         """The logits, ``(texts, labels)`` float32."""
         with self._free:
             logits: np.ndarray = self._session.run(["logits"], feed)[0]
         return logits
+
+    def hold(self) -> None:
+        """Wait until no batch runs: the runtime would wait for threads that the child has not."""
+        for _ in range(self._streams.count):
+            self._free.acquire()
+
+    def release(self) -> None:
+        """Let batches run again."""
+        self._free.release(self._streams.count)
+
+    def renew(self) -> None:
+        """Let batches run, and keep the session to the end: its own end waits for its threads."""
+        self._free = BoundedSemaphore(self._streams.count)
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
 
 
 def _give_back_memory() -> None:
