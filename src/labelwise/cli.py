@@ -108,7 +108,7 @@ def _discard_what_cannot_be_written() -> None:
 
 
 def _said(error: click.UsageError) -> str:
-    """What *error* says; of an option that there is not, in our words."""
+    """The message of *error*; of an option that there is not, in our words."""
     if not isinstance(error, click.NoSuchOption):
         return error.format_message()
     next_step = "what is no option, but begins with -, stands after --"

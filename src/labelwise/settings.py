@@ -167,7 +167,7 @@ def is_loopback(host: str) -> bool:
 
 
 def read_small(path: Path) -> bytes:
-    """What a small file in UTF-8 holds, without the byte-order mark that it may begin with.
+    """The content of a small file in UTF-8, without a byte-order mark at its beginning.
 
     Raises:
         BadInput: It is missing, too large, no regular file, must not be read, or is UTF-16.

@@ -93,7 +93,7 @@ def _is_clear(meant: list[list[int]]) -> bool:
 
 
 def _unclear(cell: Cell, meant: list[list[int]], names: Sequence[str]) -> str:
-    """What is wrong with a *cell*, which is not shown: it may be of the column of the texts."""
+    """The fault of a *cell*, which is not shown: it may be of the column of the texts."""
     several = next((classes for classes in meant if len(classes) > 1), None)
     if several:
         return f"the label may be {_listed([names[n] for n in several], 'or')}; write one of them"

@@ -133,7 +133,7 @@ def _on_hub(model: str, *, progress: bool) -> Location:
 
 
 def _hub_errors() -> tuple[type[Exception], ...]:
-    """What the Hub's client raises where it cannot get something."""
+    """The errors of the Hub's client where it cannot get something."""
     # The error of the HTTP library beneath is not the same in all versions of the client.
     return OSError, import_module("huggingface_hub.errors").HTTPError, ValueError
 

@@ -87,7 +87,7 @@ class Checkpoint:
         return self._find(name).stored.shape
 
     def rows(self, name: str) -> int:
-        """How many rows the weight *name* has; MissingWeight when there is none."""
+        """The number of rows of the weight *name*; MissingWeight when there is none."""
         return next(iter(self.shape(name)), 0)
 
     def take(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -132,7 +132,7 @@ class Checkpoint:
         return first
 
     def _spellings(self, name: str) -> list[str]:
-        """What the weight *name* is called here: with the base before it, without, both or not."""
+        """The name of the weight *name* in this folder: with the base before it, or without."""
         if name.startswith(self._base):
             names = [name, name.removeprefix(self._base)]
         else:

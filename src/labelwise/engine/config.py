@@ -72,7 +72,7 @@ class Config:
         )
 
     def _counts(self) -> str:
-        """How many classes the file speaks of, for errors."""
+        """The numbers of classes that the file speaks of, for errors."""
         counts = [] if self.names is None else [f"{len(self.names)} in id2label"]
         if self.num_labels is not None:
             counts.append(f"{self.num_labels} in num_labels")

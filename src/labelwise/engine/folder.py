@@ -1,4 +1,4 @@
-"""What a folder is, told from its files, its configuration and the names of its weights.
+"""The kind of a folder, told from its files, its configuration and the names of its weights.
 
 One kind is read: a text classifier as ``save_pretrained`` of transformers writes it. What is known
 to be something else is refused by name, with what to do instead. transformers takes many of these
@@ -148,7 +148,7 @@ def no_weights(where: object, names: Iterable[str]) -> BadFile:
 
 
 def missing_weight(missing: str, names: Iterable[str]) -> str:
-    """What the weights *names* are instead, as their weight *missing* is not there; and advice."""
+    """The kind of the weights *names*, which lack the weight *missing*, and advice."""
     known = [f".{name}" for name in names]
     quantized = _quantized(known)
     if quantized:
@@ -163,12 +163,12 @@ def missing_weight(missing: str, names: Iterable[str]) -> str:
 
 
 def other_type(names: Iterable[str]) -> str:
-    """What to do where a weight among *names* is stored as no type of weights that is read."""
+    """Advice where a weight among *names* is stored as a type that is not read."""
     return _quantized([f".{name}" for name in names]) or "Save the model again in float32"
 
 
 def _quantized(names: Collection[str]) -> str:
-    """What to do about weights that a tool quantized; nothing where none did."""
+    """Advice about weights that a tool quantized; empty where none did."""
     for kind in QUANTIZED:
         if _any_has(names, kind.marks):
             return f"They were quantized by {kind.what}. {kind.instead}"

@@ -1,4 +1,4 @@
-"""How deeply JSON may be nested: the same with every reader, in every version of Python.
+"""A limit of nesting in JSON: the same with every reader, in every version of Python.
 
 Left alone, each reader gives up where its stack ends, if not the process with it.
 """

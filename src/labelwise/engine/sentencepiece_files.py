@@ -33,7 +33,7 @@ _UNKNOWN = 3  # the id of what is not in the vocabulary, in every vocabulary tha
 
 @dataclass(slots=True)
 class Model:
-    """What a SentencePiece model file says, as far as it counts."""
+    """The content of a SentencePiece model file, as far as it counts."""
 
     pieces: list[tuple[str, float]] = field(default_factory=list)  # each with its score
     types: list[int] = field(default_factory=list)  # of the pieces
@@ -81,7 +81,7 @@ def read_model(path: Path) -> Model:
 
 
 def xlm_roberta(model: Model, special: Mapping[str, str]) -> models.Model:
-    """How XLM-RoBERTa cuts words: its ids begin with four special tokens in the order of fairseq.
+    """The model of XLM-RoBERTa: its ids begin with four special tokens in the order of fairseq.
 
     transformers does not ask for the type of the model: pieces of BPE too are chosen by the sum of
     their scores.
@@ -91,7 +91,7 @@ def xlm_roberta(model: Model, special: Mapping[str, str]) -> models.Model:
 
 
 def camembert(model: Model, special: Mapping[str, str]) -> models.Model:
-    """How CamemBERT cuts words: five ids of fairseq stand before those of the file."""
+    """The model of CamemBERT: five ids of fairseq stand before those of the file."""
     first = [
         ("<s>NOTUSED", 0.0),
         (special["pad_token"], 0.0),

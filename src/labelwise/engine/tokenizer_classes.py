@@ -29,7 +29,7 @@ SPECIAL = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenizerClass:
-    """What a class of transformers decides where the files of a folder are silent."""
+    """The decisions of a class of transformers where the files of a folder are silent."""
 
     model: str  # how it cuts words, as the Rust library calls it; empty where the file decides
     files: tuple[str, ...]  # of the vocabulary, where there is no tokenizer.json; for Unigram one

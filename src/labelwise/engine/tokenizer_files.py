@@ -46,7 +46,7 @@ _EXTRA, _ADDITIONAL = "extra_special_tokens", "additional_special_tokens"
 
 
 class TokenizerFiles(NamedTuple):
-    """What the files of a folder say of its tokenizer."""
+    """The tokenizer that the files of a folder describe."""
 
     rust: tokenizers.Tokenizer  # without padding and truncation
     typed: bool  # the model is told the type of each token

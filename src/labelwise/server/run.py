@@ -177,7 +177,7 @@ def _print_greeting(catalogue: Catalogue, url: str, settings: Settings) -> None:
 
 
 def _header(settings: Settings) -> str:
-    """What a shell makes the header with the access token of; nothing where everybody may ask."""
+    """The option of curl for the access token, for a shell; empty where everybody may ask."""
     if not settings.needs_access_token():
         return ""
     if settings.access_token_file is not None:
