@@ -132,7 +132,7 @@ class Checkpoint:
         return first
 
     def _spellings(self, name: str) -> list[str]:
-        """The name of the weight *name* in this folder: with the base before it, or without."""
+        """The names of the weight *name* in this folder: with the base before it, or without."""
         if name.startswith(self._base):
             names = [name, name.removeprefix(self._base)]
         else:
