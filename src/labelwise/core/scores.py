@@ -5,8 +5,7 @@ The rules are those of its ``TextClassificationPipeline``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -19,12 +18,28 @@ Function = Literal["softmax", "sigmoid", "none"]
 FUNCTIONS: tuple[Function, ...] = ("softmax", "sigmoid", "none")
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """A label and how strongly it applies."""
+class Score(dict[str, Any]):
+    """A label and how strongly it applies: `score.label`, or ``score["label"]``.
 
-    label: str
-    score: float  # 0 to 1; with the function "none", any number
+    It is a dictionary so that all that reads the dictionaries of transformers' pipeline reads it.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, label: str, score: float) -> None:
+        # Quicker than a literal given to dict, and made for every label of every text.
+        self["label"] = label
+        self["score"] = score
+
+    @property
+    def label(self) -> str:
+        """The name of the class."""
+        return self["label"]  # type: ignore[no-any-return]  # the constructor's
+
+    @property
+    def score(self) -> float:
+        """From 0 to 1; with the function "none", any number."""
+        return self["score"]  # type: ignore[no-any-return]  # as above
 
 
 def default_function(problem_type: str | None, labels: int) -> Function:
