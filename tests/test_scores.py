@@ -20,8 +20,6 @@ from labelwise.core.scores import (
     apply,
     default_function,
     rank,
-    read_function,
-    read_top_k,
 )
 from labelwise.errors import BadInput, BadModel
 
@@ -155,21 +153,3 @@ def test_ranking_gives_the_first_of_the_sorted_scores(values, top_k):
     numbers = range(len(values))
     best = sorted(numbers, key=lambda number: -values[number])[:top_k]  # sorted is stable
     assert [score.label for score in ranked] == [str(number) for number in best]
-
-
-@pytest.mark.parametrize("top_k", [0, -1, 1.5, "2", True])
-def test_top_k_is_a_whole_number_from_one(top_k):
-    with pytest.raises(BadInput, match="top_k"):
-        read_top_k(top_k)
-
-
-@pytest.mark.parametrize("name", ["default", "relu", "", 3, True])
-def test_an_unknown_function_is_answered_with_the_three(name):
-    with pytest.raises(BadInput, match="softmax, sigmoid, none"):
-        read_function(name)
-
-
-def test_a_function_may_be_written_in_any_case():
-    assert read_function("Softmax") == "softmax"
-    assert read_function("NONE") == "none"
-    assert read_function(None) is None

@@ -51,33 +51,6 @@ def default_function(problem_type: str | None, labels: int) -> Function:
     return "softmax"
 
 
-def read_function(name: object) -> Function | None:
-    """A function by its name, in any case; None for None.
-
-    Raises:
-        BadInput: It is anything else; the message names the three values.
-    """
-    if name is None:
-        return None
-    for function in FUNCTIONS:
-        if isinstance(name, str) and name.lower() == function:
-            return function
-    raise BadInput(f"function_to_apply must be one of {', '.join(FUNCTIONS)}")
-
-
-def read_top_k(top_k: object) -> int | None:
-    """How many labels to give; None for None, which means all.
-
-    Raises:
-        BadInput: It is not a whole number from 1.
-    """
-    if top_k is None:
-        return None
-    if not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1:
-        raise BadInput("top_k must be a whole number from 1; leave it out for all labels")
-    return top_k
-
-
 def apply(function: Function, logits: np.ndarray) -> np.ndarray:
     """Scores of the same shape, float32, from *logits*: ``(..., labels)``. Always finite.
 
