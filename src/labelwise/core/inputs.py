@@ -19,11 +19,6 @@ _TAKEN = (
     "a classifier takes a string, a pair as a tuple of two or as "
     "{'text': ..., 'text_pair': ...}, or many of them in a list or another iterable"
 )
-# What else may be given by mistake, by a mark of it, and what to give instead.
-_MISTAKES: tuple[tuple[str, str], ...] = (
-    ("decode", "bytes; decode them"),
-    ("readline", "an open file; give its lines: (line.rstrip('\\n') for line in file)"),
-)
 
 
 class Collection(Sized, Iterable[object], Protocol):
@@ -52,9 +47,12 @@ def _many(inputs: Any) -> Iterator[object]:
     Raises:
         BadInput: They have none, or others than texts.
     """
-    for mark, advice in _MISTAKES:
-        if hasattr(inputs, mark):
-            raise BadInput(f"{_TAKEN}; this is {advice}")
+    if isinstance(inputs, bytes | bytearray | memoryview):
+        raise BadInput(f"{_TAKEN}; this is {_kind(inputs)}: decode it")
+    if hasattr(inputs, "readline"):
+        raise BadInput(
+            f"{_TAKEN}; this is an open file: give its lines, (line.rstrip('\\n') for line in file)"
+        )
     if len(getattr(inputs, "shape", ())) > 1:
         raise BadInput(f"{_TAKEN}; this is a table, {_kind(inputs)}: give one column of it")
     # Data sets of torch have a length and items by number, and no iterator.
