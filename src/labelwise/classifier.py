@@ -18,7 +18,7 @@ from labelwise.core.parameters import (
     read_truncation,
 )
 from labelwise.core.scores import Score, apply, rank
-from labelwise.errors import BadInput
+from labelwise.errors import BadInput, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -64,7 +64,8 @@ class Classifier:
     >>> classify("A fine film.", top_k=1)[0]["label"]
     'POSITIVE'
 
-    Safe to call from several threads.
+    Safe to call from several threads. Pickles as the place of its model, from which the copy loads
+    it: of a model from the Hub the commit, of a folder the whole path.
     """
 
     def __init__(
@@ -88,6 +89,24 @@ class Classifier:
         """
         check_device(device)
         self.model = Model.load(model, dtype=dtype, progress=progress)
+        self._place = self.model.location.fixed()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"model": self.model.dtype}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        model = Model(state["_place"].again(), dtype=state["model"])
+        vars(self).update(state, model=model)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of the model's logits."""
+        return self.model.labels
+
+    def __repr__(self) -> str:
+        count = f"{len(self.labels)} label{'s' * (len(self.labels) != 1)}"
+        name = one_line(self.model.location.id)  # of a folder: any text
+        return f"<{type(self).__name__} [{name}, {count}, {self.model.dtype}]>"
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # the first that fits: a string is a collection
