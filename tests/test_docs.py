@@ -49,8 +49,8 @@ def url(tmp_path_factory):
 
 @pytest.mark.parametrize("block", blocks("python"))
 def test_python_examples_run(block, url):
-    if "transformers" in block:
-        pytest.importorskip("transformers")
+    for name in re.findall(r"^(?:from|import) (transformers|pandas)\b", block, re.MULTILINE):
+        pytest.importorskip(name)
     run = subprocess.run(  # noqa: S603
         [sys.executable, "-c", block.replace(SHOWN, url)],
         capture_output=True,
