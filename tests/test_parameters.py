@@ -107,6 +107,7 @@ def test_what_changes_no_score_is_accepted(options, classify):
         ({"return_all_scores": True, "top_k": 2}, "use top_k=1"),
         ({"top_K": 1}, "no option 'top_K'; there are top_k, function_to_apply, truncation"),
         ({"stride": 8}, "no option 'stride'"),
+        ({"num_workers": 2}, "no option 'num_workers'"),
     ],
     ids=str,
 )
