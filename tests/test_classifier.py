@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-from concurrent.futures import ThreadPoolExecutor
+import multiprocessing
+import pickle
+import shutil
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from labelwise import Classifier, Score
+from labelwise import Classifier, Score, Scores
 from labelwise.core.locate import locate
 from labelwise.core.model import BATCH_IDS, Model
 from labelwise.engine.processors import Streams
@@ -140,10 +143,67 @@ def test_many_threads_may_share_a_classifier(classify):
         assert one == pytest.approx(other, abs=1e-5)
 
 
-@pytest.mark.parametrize("inputs", [5, None, b"good", {"text": "good"}, [5], [["a", "b"]], ("a",)])
-def test_what_is_no_text_is_refused(inputs, classify):
-    with pytest.raises(BadInput):
-        classify(inputs)
+def test_a_classifier_names_its_model_and_its_labels(classify, tmp_path):
+    assert classify.labels == ("NEGATIVE", "POSITIVE")
+    assert repr(classify) == "<Classifier [labelwise/minilm-l6-sst2, 2 labels, float32]>"
+    one = Classifier(small(tmp_path / "a\nb", config("bert", 1)), dtype="int8")
+    assert repr(one) == "<Classifier [a b, 1 label, int8]>"
+
+
+def again(classify):
+    return pickle.loads(pickle.dumps(classify))  # noqa: S301 - its own
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_a_pickled_classifier_answers_the_same_wherever_it_is_loaded(dtype, tmp_path, monkeypatch):
+    small(tmp_path / "here/model")
+    monkeypatch.chdir(tmp_path / "here")
+    original = Classifier("model", dtype=dtype)
+    monkeypatch.chdir(tmp_path)
+    assert len(pickle.dumps(original)) < 1000
+    copy = again(again(original))
+    assert repr(copy) == repr(original)
+    assert copy("w7 w8") == original("w7 w8")
+
+
+def test_a_pickled_classifier_keeps_to_the_folder_that_a_link_led_to(tmp_path):
+    (tmp_path / "current").symlink_to(small(tmp_path / "v1"))
+    original = Classifier(tmp_path / "current")
+    pickled = pickle.dumps(original)
+    (tmp_path / "current").unlink()
+    (tmp_path / "current").symlink_to(small(tmp_path / "v2", config("bert", 5)))
+    copy = pickle.loads(pickled)  # noqa: S301 - its own
+    assert repr(copy) == repr(original) == "<Classifier [current, 3 labels, float32]>"
+    assert copy("w7 w8") == original("w7 w8")
+
+
+class Moderator(Classifier):
+    """With something of its own."""
+
+    threshold = 0.5
+
+
+def test_a_subclass_keeps_what_it_has_of_its_own():
+    original = Moderator()
+    original.threshold = 0.9
+    copy = again(original)
+    assert (type(copy), copy.threshold) == (Moderator, 0.9)
+    assert copy("good") == original("good")
+
+
+def test_a_folder_that_is_gone_is_named_where_the_pickle_is_loaded(tmp_path):
+    pickled = pickle.dumps(Classifier(small(tmp_path / "model")))
+    shutil.rmtree(tmp_path / "model")
+    with pytest.raises(BadModel, match="model"):
+        pickle.loads(pickled)  # noqa: S301 - its own
+
+
+def test_a_new_process_gets_a_classifier(classify):
+    """As multiprocessing, joblib and Ray send it."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        [found] = pool.map(classify, ["A delight."], timeout=60)
+    assert by_label(found) == pytest.approx(by_label(classify("A delight.")), abs=1e-6)
+    assert type(found) is Scores
 
 
 def test_an_error_never_shows_the_text(classify):

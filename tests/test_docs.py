@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import labelwise
+from labelwise import errors
 from labelwise.engine import architectures
 from serving import ask, command
 
@@ -48,8 +49,8 @@ def url(tmp_path_factory):
 
 @pytest.mark.parametrize("block", blocks("python"))
 def test_python_examples_run(block, url):
-    if "transformers" in block:
-        pytest.importorskip("transformers")
+    for name in re.findall(r"^(?:from|import) (transformers|pandas)\b", block, re.MULTILINE):
+        pytest.importorskip(name)
     run = subprocess.run(  # noqa: S603
         [sys.executable, "-c", block.replace(SHOWN, url)],
         env=os.environ | {"HF_HUB_DISABLE_TELEMETRY": "1"},  # else the client asks its Hub for more
@@ -147,6 +148,17 @@ def test_public_names_are_those_that_are_listed():
     assert [name for name in labelwise.__all__ if not hasattr(labelwise, name)] == []
     with pytest.raises(AttributeError, match="no attribute 'Klassifier'"):
         _ = labelwise.Klassifier
+
+
+def test_every_error_that_a_classifier_raises_is_a_public_name():
+    public = {getattr(labelwise, name) for name in labelwise.__all__ if name in vars(errors)}
+    assert public == {
+        errors.LabelwiseError,
+        errors.BadInput,
+        errors.BadModel,
+        *errors.BadModel.__subclasses__(),
+    }
+    assert set(labelwise.__all__) <= set(dir(labelwise))
 
 
 @pytest.fixture

@@ -1,8 +1,10 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -351,3 +353,44 @@ def test_progress_is_shown_to_those_who_ask_while_something_is_fetched(hub, tmp_
     assert nothing == ""
     assert "%|" in shown
     assert "unauthenticated" not in shown
+
+
+def test_the_embedded_model_is_found_again_in_another_installation():
+    elsewhere = replace(locate(), folder=Path("/opt/other/builtin/minilm-l6-sst2"))
+    assert elsewhere.again() == locate()
+
+
+AGAIN = """
+import pickle, sys
+from labelwise.core.locate import locate
+
+if sys.argv[1] == "dump":
+    sys.stdout.write(pickle.dumps(locate("org/name").fixed()).hex())
+else:
+    found = pickle.loads(bytes.fromhex(sys.argv[2])).again()
+    print(found.id, found.revision)
+"""
+
+
+def again(hub, home, *arguments):
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", AGAIN, *arguments],
+        env=hub.environment(home),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout
+
+
+def test_a_place_on_the_hub_is_found_again_by_its_commit(hub, tmp_path):
+    first = hub.add("org/name", TEXT | {"model.safetensors": b"one"})
+    place = again(hub, tmp_path / "one", "dump")
+    hub.add("org/name", TEXT | {"model.safetensors": b"two"})
+    hub.requests.clear()
+    assert again(hub, tmp_path / "one", "load", place) == f"org/name {first}\n"
+    assert hub.requests == []  # the folder is there
+    shutil.rmtree(tmp_path / "one")
+    assert again(hub, tmp_path / "two", "load", place) == f"org/name {first}\n"
+    assert hub.requests

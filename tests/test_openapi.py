@@ -10,9 +10,8 @@ import schemathesis
 from hypothesis import settings
 from schemathesis.checks import CHECKS, load_all_checks
 
-from labelwise.core.scores import Score
 from labelwise.server.app import OWN, SHARED
-from labelwise.server.openapi import describe
+from labelwise.server.openapi import Score, describe
 from labelwise.server.tei import PredictQuery
 from labelwise.server.wire import Pair, Parameters, Query
 from serving import EMBEDDED, ask, within
@@ -53,6 +52,12 @@ def test_the_schemas_are_those_of_the_types(kind):
     described = describe()["components"]["schemas"][kind.__name__]
     assert list(described["properties"]) == list(fields(kind))
     assert described["required"] == [name for name, required in fields(kind).items() if required]
+
+
+def test_a_score_is_answered_as_it_is_described(live):
+    [[best, *_]] = ask(live.url, {"inputs": "a"}).json
+    assert list(best) == list(fields(Score))
+    assert msgspec.convert(best, Score, strict=True)
 
 
 def fields(kind):

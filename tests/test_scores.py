@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import pickle
+
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from labelwise.classifier import Scores
 from labelwise.core.scores import (
     FUNCTIONS,
     Score,
     apply,
     default_function,
     rank,
-    read_function,
-    read_top_k,
 )
 from labelwise.errors import BadInput, BadModel
 
@@ -102,27 +106,50 @@ def test_the_best_comes_first_and_ties_keep_class_order():
     assert len(rank(scores, "abc", 99)) == 3
 
 
+def test_a_score_is_the_dictionary_of_the_pipeline_and_an_object():
+    score = Score("good", 0.5)
+    assert (score.label, score.score) == (score["label"], score["score"]) == ("good", 0.5)
+    assert score == Score("good", 0.5) == {"label": "good", "score": 0.5}
+    assert score != Score("bad", 0.5)
+    assert repr(score) == "{'label': 'good', 'score': 0.5}"
+    assert dict(score) == {**score} == score
+
+
+@pytest.mark.parametrize("name", ["label", "score", "text"])
+def test_a_score_takes_new_keys_and_no_new_attributes(name):
+    score = Score("good", 0.5)
+    with pytest.raises(AttributeError):
+        setattr(score, name, "x")
+    assert (score | {name: "x"})[name] == "x"
+
+
+@pytest.mark.parametrize("encode", [json.dumps, lambda value: msgspec.json.encode(value).decode()])
+def test_scores_are_json_as_they_are(encode):
+    scores = rank(np.array([0.25, 0.5], np.float32), "ab")
+    assert json.loads(encode([scores])) == [
+        [{"label": "b", "score": 0.5}, {"label": "a", "score": 0.25}]
+    ]
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))],  # noqa: S301 - its own
+)
+@pytest.mark.parametrize(
+    "original",
+    [Score("good", 0.5), Scores([Score("good", 0.5)], length=3, truncated=True)],
+    ids=["a label", "a text"],
+)
+def test_a_copy_is_the_same(copied, original):
+    found = copied(original)
+    assert (type(found), found) == (type(original), original)
+    for name in type(original).__slots__:
+        assert getattr(found, name) == getattr(original, name)
+
+
 @given(logits, st.integers(1, 40))
 def test_ranking_gives_the_first_of_the_sorted_scores(values, top_k):
     ranked = rank(values, [str(number) for number in range(len(values))], top_k)
     numbers = range(len(values))
     best = sorted(numbers, key=lambda number: -values[number])[:top_k]  # sorted is stable
     assert [score.label for score in ranked] == [str(number) for number in best]
-
-
-@pytest.mark.parametrize("top_k", [0, -1, 1.5, "2", True])
-def test_top_k_is_a_whole_number_from_one(top_k):
-    with pytest.raises(BadInput, match="top_k"):
-        read_top_k(top_k)
-
-
-@pytest.mark.parametrize("name", ["default", "relu", "", 3, True])
-def test_an_unknown_function_is_answered_with_the_three(name):
-    with pytest.raises(BadInput, match="softmax, sigmoid, none"):
-        read_function(name)
-
-
-def test_a_function_may_be_written_in_any_case():
-    assert read_function("Softmax") == "softmax"
-    assert read_function("NONE") == "none"
-    assert read_function(None) is None

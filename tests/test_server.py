@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -731,6 +732,7 @@ def test_whoami_knows_the_access_token(guarded, live):
     assert ask(f"{live.url}/api/whoami-v2").json["name"] == "anonymous"
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.parametrize("given", ["a file", "the environment", "the settings", "nobody"])
 def test_the_command_that_the_greeting_shows_works(given, tmp_path):
     """Where the access token stands in the file of settings alone, the shell cannot know it."""

@@ -16,9 +16,30 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from labelwise.classifier import Classifier, Scores
     from labelwise.core.scores import Score
+    from labelwise.errors import (
+        BadFile,
+        BadInput,
+        BadModel,
+        LabelwiseError,
+        MissingWeight,
+        ModelNotFound,
+        UnsupportedModel,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["Classifier", "Score", "Scores", "__version__"]
+__all__ = [
+    "BadFile",
+    "BadInput",
+    "BadModel",
+    "Classifier",
+    "LabelwiseError",
+    "MissingWeight",
+    "ModelNotFound",
+    "Score",
+    "Scores",
+    "UnsupportedModel",
+    "__version__",
+]
 
 _HOMES = {
     "Classifier": "labelwise.classifier",
@@ -29,6 +50,10 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Import the public names on first use, so that ``import labelwise`` stays quick."""
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    if name in __all__:
+        return getattr(import_module(_HOMES.get(name, "labelwise.errors")), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, overload
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypedDict, Unpack, overload
 
+from labelwise.core.inputs import read_inputs
 from labelwise.core.model import Model
-from labelwise.core.scores import Score, apply, rank, read_function, read_top_k
-from labelwise.errors import BadInput
+from labelwise.core.parameters import (
+    check_batch_size,
+    check_device,
+    check_padding,
+    check_return_all_scores,
+    read_function,
+    read_max_length,
+    read_top_k,
+    read_truncation,
+)
+from labelwise.core.scores import Score, apply, rank
+from labelwise.errors import BadInput, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
-
+    from labelwise.core.inputs import Collection
     from labelwise.core.model import Dtype
-    from labelwise.engine.text import Encoded, Text
+    from labelwise.core.scores import Function
+    from labelwise.engine.text import Text, Truncation
+
+# The most texts that are taken from an iterator before their scores are given: enough to fill
+# batches on every stream.
+TEXTS_AT_ONCE = 256
 
 
 class Scores(list[Score]):
@@ -29,14 +45,27 @@ class Scores(list[Score]):
         self.truncated = truncated  # whether the model read only the beginning
 
 
+class Options(TypedDict, total=False):
+    """How to classify; the names are those of transformers' pipeline."""
+
+    top_k: int | None
+    function_to_apply: str | None
+    truncation: bool | Truncation | None
+    max_length: int | None
+    padding: bool | str | None
+    batch_size: int | None
+    return_all_scores: bool | None
+
+
 class Classifier:
     """Labels and scores for texts, from one model in this process.
 
     >>> classify = Classifier()
-    >>> [score.label for score in classify("A fine film.", top_k=1)]
-    ['POSITIVE']
+    >>> classify("A fine film.", top_k=1)[0]["label"]
+    'POSITIVE'
 
-    Safe to call from several threads.
+    Safe to call from several threads. Pickles as the place of its model, from which the copy loads
+    it: of a model from the Hub the commit, of a folder the whole path.
     """
 
     def __init__(
@@ -44,67 +73,136 @@ class Classifier:
         model: str | Path | None = None,
         *,
         dtype: Dtype = "float32",
+        device: object = None,
         progress: bool = False,
     ) -> None:
         """Load *model*: a folder, a Hub id ``ORG/NAME[@REVISION]``, or None for the embedded one.
 
         With the *dtype* "int8" it is quicker and nearly as exact. Nobody asks here how nearly:
         ``labelwise quantize`` says it, and the command line and the server insist on that.
+        *device* is the processor, whether it is left out or given as "cpu" or -1.
         *progress* shows bars on standard error while files come from the Hub.
 
         Raises:
-            BadInput: There is no such *dtype*.
+            BadInput: There is no such *dtype*, or no such *device* here.
             BadModel: It cannot be found, read or run; the message says why.
         """
+        check_device(device)
         self.model = Model.load(model, dtype=dtype, progress=progress)
+        self._place = self.model.location.fixed()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"model": self.model.dtype}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        model = Model(state["_place"].again(), dtype=state["model"])
+        vars(self).update(state, model=model)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of the model's logits."""
+        return self.model.labels
+
+    def __repr__(self) -> str:
+        count = f"{len(self.labels)} label{'s' * (len(self.labels) != 1)}"
+        name = one_line(self.model.location.id)  # of a folder: any text
+        return f"<{type(self).__name__} [{name}, {count}, {self.model.dtype}]>"
 
     @overload
-    def __call__(
-        self, inputs: Text, *, top_k: int | None = None, function_to_apply: str | None = None
+    def __call__(  # type: ignore[overload-overlap]  # the first that fits: a string is a collection
+        self, inputs: Text | Mapping[str, str | None], **options: Unpack[Options]
     ) -> Scores: ...
 
     @overload
-    def __call__(
-        self,
-        inputs: list[str] | list[tuple[str, str]] | list[Text],
-        *,
-        top_k: int | None = None,
-        function_to_apply: str | None = None,
+    def __call__(  # type: ignore[overload-overlap]  # as above
+        self, inputs: Collection, **options: Unpack[Options]
     ) -> list[Scores]: ...
 
-    def __call__(
-        self,
-        inputs: Text | list[str] | list[tuple[str, str]] | list[Text],
-        *,
-        top_k: int | None = None,
-        function_to_apply: str | None = None,
-    ) -> Scores | list[Scores]:
-        """The scores of a text, best first; of a list of texts, a list of them in the same order.
+    @overload
+    def __call__(self, inputs: Iterable[Any], **options: Unpack[Options]) -> Iterator[Scores]: ...
 
-        A text is a string, or a tuple of two for a pair. A text longer than the model reads is
-        truncated, pairs longest first, and its scores say so (``truncated``).
+    def __call__(
+        self, inputs: object, **options: Unpack[Options]
+    ) -> Scores | list[Scores] | Iterator[Scores]:
+        """The scores of a text, best first; of many texts, those of each in the same order.
+
+        A text is a string; a pair of texts is a tuple of two, or a mapping with ``text`` and
+        ``text_pair``. Many are anything that gives them one by one: for what has a length, as a
+        list, a set or a column, the answer is a list. For what has none, as a generator, it is
+        an iterator, which takes at most 256 texts before it gives their scores.
+
+        A text longer than the model reads is truncated, pairs longest first, and its scores say
+        so (``truncated``).
 
         Args:
-            inputs: One text, or a list of texts.
-            top_k: How many labels to give for each text; all where None.
-            function_to_apply: "softmax", "sigmoid" or "none"; the model's own where None.
+            inputs: One text, or many.
+            **options: All may be left out.
+                top_k: How many labels to give for each text; all where None.
+                function_to_apply: "softmax", "sigmoid" or "none"; the model's own where None.
+                truncation: What a text that is too long loses: its end (True, None,
+                    "longest_first"), that of one text of a pair ("only_first", "only_second"),
+                    or nothing: then it is refused (False, "do_not_truncate").
+                max_length: Fewer ids than the model reads.
+                padding, batch_size, return_all_scores: Change nothing; for those who come from
+                    transformers.
 
         Raises:
-            BadInput: An argument is of the wrong kind.
+            BadInput: An argument is of the wrong kind. What is wrong with a text of an iterator
+                is raised when its turn comes.
         """
-        best, function = read_top_k(top_k), read_function(function_to_apply) or self.model.function
-        alone = isinstance(inputs, str | tuple)
-        texts = [inputs] if isinstance(inputs, str | tuple) else inputs
-        if not isinstance(texts, list):
-            raise BadInput(
-                "a classifier takes a string, a tuple of two strings, or a list of them; "
-                f"this is {type(inputs).__name__}"
-            )
-        encoded = self.model.encode(texts)
-        scores = apply(function, self.model.logits(encoded))
-        results = [self._result(*row, best) for row in zip(encoded, scores, strict=True)]
-        return results[0] if alone else results
+        asked = _Asked.read(options, self.model.function)
+        given = read_inputs(inputs)
+        if isinstance(given, str | tuple):
+            return self._classify([given], asked)[0]
+        return self._classify(given, asked) if isinstance(given, list) else self._each(given, asked)
 
-    def _result(self, text: Encoded, scores: np.ndarray, top_k: int | None) -> Scores:
-        ranked = rank(scores, self.model.labels, top_k)
-        return Scores(ranked, length=text.full_length, truncated=text.truncated)
+    def _each(self, texts: Iterator[Text], asked: _Asked) -> Iterator[Scores]:
+        first = 1
+        while some := list(islice(texts, TEXTS_AT_ONCE)):
+            yield from self._classify(some, asked, first)
+            first += len(some)
+
+    def _classify(self, texts: Sequence[Text], asked: _Asked, first: int = 1) -> list[Scores]:
+        encoded = self.model.encode(
+            texts, truncation=asked.truncation, max_length=asked.max_length, first=first
+        )
+        rows = apply(asked.function, self.model.logits(encoded))
+        return [
+            Scores(
+                rank(row, self.model.labels, asked.top_k),
+                length=text.full_length,
+                truncated=text.truncated,
+            )
+            for text, row in zip(encoded, rows, strict=True)
+        ]
+
+
+class _Asked(NamedTuple):
+    """The options that change an answer, checked."""
+
+    top_k: int | None
+    function: Function
+    truncation: Truncation
+    max_length: int | None
+
+    @classmethod
+    def read(cls, options: Options, own: Function) -> Self:
+        """*options* for a model whose *own* function is the default.
+
+        Raises:
+            BadInput: One is not known, or has a value that it cannot have.
+        """
+        names = Options.__annotations__
+        for name in options:
+            if name not in names:
+                raise BadInput(f"there is no option {name!r:.40}; there are {', '.join(names)}")
+        top_k = read_top_k(options.get("top_k"))
+        check_padding(options.get("padding"))
+        check_batch_size(options.get("batch_size"))
+        check_return_all_scores(options.get("return_all_scores"), top_k)
+        return cls(
+            top_k=top_k,
+            function=read_function(options.get("function_to_apply")) or own,
+            truncation=read_truncation(options.get("truncation")),
+            max_length=read_max_length(options.get("max_length")),
+        )

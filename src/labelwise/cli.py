@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 from contextlib import contextmanager
-from dataclasses import asdict
 from difflib import get_close_matches
 from errno import EPIPE
 from io import TextIOWrapper
@@ -367,7 +366,7 @@ class _JsonPrinter:
 
     def show(self, _: list[str], results: list[Scores], __: Sequence[str]) -> None:
         for scores in results:
-            line = json.dumps([asdict(score) for score in scores], ensure_ascii=False)
+            line = json.dumps(scores, ensure_ascii=False)
             click.echo(f"{self._before}{line}", nl=False)
             self._before = ",\n "
 

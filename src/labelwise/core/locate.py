@@ -12,7 +12,7 @@ import logging
 import os
 import re
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path, PurePath
@@ -61,6 +61,22 @@ class Location:
     def is_embedded(self) -> bool:
         """Whether it is the model that comes with Labelwise, by whatever name."""
         return self.folder.resolve() == _EMBEDDED_FOLDER
+
+    def fixed(self) -> Location:
+        """The same place, whatever becomes of the working directory and of links to the folder."""
+        return replace(self, folder=self.folder.resolve())
+
+    def again(self) -> Location:
+        """The same place as found in this process, which may run on another machine.
+
+        Raises:
+            BadModel: It cannot be found; as `locate`.
+        """
+        if self.id == EMBEDDED:
+            return locate()
+        if self.revision and not self.folder.exists():
+            return locate(f"{self.id}@{self.revision}")
+        return self
 
     def sha(self) -> str:
         """The commit; for a folder, what changes when a file of the model does, as long as one.

@@ -93,9 +93,12 @@ class Model(Forkable):
         *,
         truncation: Truncation = "longest_first",
         max_length: int | None = None,
+        first: int = 1,
     ) -> list[Encoded]:
         """The ids of each text, truncated to what the model reads, as `Tokenizer.encode` does."""
-        encoded = self.tokenizer.encode(texts, truncation=truncation, max_length=max_length)
+        encoded = self.tokenizer.encode(
+            texts, truncation=truncation, max_length=max_length, first=first
+        )
         words, types = self._architecture.vocabulary, self._architecture.types
         for text in encoded:
             most = max(text.ids.tolist())  # of few numbers sooner than NumPy's

@@ -5,8 +5,7 @@ The rules are those of its ``TextClassificationPipeline``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -19,12 +18,28 @@ Function = Literal["softmax", "sigmoid", "none"]
 FUNCTIONS: tuple[Function, ...] = ("softmax", "sigmoid", "none")
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """A label and how strongly it applies."""
+class Score(dict[str, Any]):
+    """A label and how strongly it applies: `score.label`, or ``score["label"]``.
 
-    label: str
-    score: float  # 0 to 1; with the function "none", any number
+    It is a dictionary so that all that reads the dictionaries of transformers' pipeline reads it.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, label: str, score: float) -> None:
+        # Quicker than a literal given to dict, and made for every label of every text.
+        self["label"] = label
+        self["score"] = score
+
+    @property
+    def label(self) -> str:
+        """The name of the class."""
+        return self["label"]  # type: ignore[no-any-return]  # the constructor's
+
+    @property
+    def score(self) -> float:
+        """From 0 to 1; with the function "none", any number."""
+        return self["score"]  # type: ignore[no-any-return]  # as above
 
 
 def default_function(problem_type: str | None, labels: int) -> Function:
@@ -34,33 +49,6 @@ def default_function(problem_type: str | None, labels: int) -> Function:
     if problem_type == "multi_label_classification" or labels == 1:
         return "sigmoid"
     return "softmax"
-
-
-def read_function(name: object) -> Function | None:
-    """A function by its name, in any case; None for None.
-
-    Raises:
-        BadInput: It is anything else; the message names the three values.
-    """
-    if name is None:
-        return None
-    for function in FUNCTIONS:
-        if isinstance(name, str) and name.lower() == function:
-            return function
-    raise BadInput(f"function_to_apply must be one of {', '.join(FUNCTIONS)}")
-
-
-def read_top_k(top_k: object) -> int | None:
-    """How many labels to give; None for None, which means all.
-
-    Raises:
-        BadInput: It is not a whole number from 1.
-    """
-    if top_k is None:
-        return None
-    if not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1:
-        raise BadInput("top_k must be a whole number from 1; leave it out for all labels")
-    return top_k
 
 
 def apply(function: Function, logits: np.ndarray) -> np.ndarray:

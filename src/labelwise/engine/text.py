@@ -87,6 +87,7 @@ class Tokenizer:
         *,
         truncation: Truncation = "longest_first",
         max_length: int | None = None,
+        first: int = 1,
     ) -> list[Encoded]:
         """Each of *texts* as ids, a long one cut as *truncation* says.
 
@@ -96,6 +97,7 @@ class Tokenizer:
                 alike; only one of the two, which must keep an id; or none.
             max_length: The most ids of a text, special ids included, where that is fewer than
                 `limit`. One below `least` counts as `least`.
+            first: The number by which errors call the first of *texts*.
 
         Raises:
             BadInput: A text is neither a string nor a pair of strings, is not valid Unicode, or is
@@ -106,7 +108,7 @@ class Tokenizer:
         # They would halve a time that is small beside the model's.
         return [
             self._encode(text, number, truncation, limit)
-            for number, text in enumerate(texts, start=1)
+            for number, text in enumerate(texts, start=first)
         ]
 
     def _encode(self, text: Text, number: int, truncation: Truncation, limit: int) -> Encoded:

@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 
 from labelwise import __version__
-from labelwise.core.scores import Score
 from labelwise.server.tei import PredictQuery
 from labelwise.server.wire import Items, Query
 
@@ -17,6 +16,13 @@ class Failure(msgspec.Struct):
     """Why there is no answer: what came, and what to do next, in one line."""
 
     error: str
+
+
+class Score(msgspec.Struct):
+    """A label and how strongly it applies."""
+
+    label: str
+    score: float
 
 
 _REFUSALS = {

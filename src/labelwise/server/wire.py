@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from labelwise.core.parameters import ADVICE, read_truncation
 from labelwise.core.scores import Function
 from labelwise.engine.nesting import check_depth
 from labelwise.engine.text import Text, Truncation, characters, without_halves
@@ -56,9 +57,7 @@ class Parameters(msgspec.Struct):
     @property
     def cut(self) -> Truncation:
         """The truncation, by its name."""
-        if self.truncation is None or isinstance(self.truncation, bool):
-            return "do_not_truncate" if self.truncation is False else "longest_first"
-        return self.truncation
+        return read_truncation(self.truncation)
 
 
 Item = str | Pair | Annotated[list[str], Meta(min_length=2, max_length=2)]
@@ -112,11 +111,7 @@ _TYPES = re.compile(r"Expected `[\w| ]+`, got `([\w| ]+)`")
 # What to send instead of what came, by where it was found.
 _ADVICE = {
     "inputs": "inputs must be a string, an object with text and text_pair, or a list of them",
-    "top_k": "top_k must be a whole number from 1; leave it out for all labels",
-    "function_to_apply": "function_to_apply must be one of softmax, sigmoid, none",
-    "truncation": "truncation must be true, false, or one of longest_first, only_first, "
-    "only_second, do_not_truncate",
-    "max_length": "max_length must be a whole number from 1",
+    **ADVICE,
     "parameters": "parameters must be an object",
 }
 
