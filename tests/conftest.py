@@ -24,8 +24,8 @@ def pytest_terminal_summary(terminalreporter):
 
 def pytest_sessionfinish(session):
     """Fail where a test was skipped and the environment says that none may be."""
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if skips_fail() and reporter.stats.get("skipped"):
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")  # not in a worker
+    if skips_fail() and reporter and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 

@@ -144,7 +144,7 @@ def test_a_file_is_not_taken_for_an_id(tmp_path, monkeypatch, kind):
         locate(kind("config.json"))
 
 
-@pytest.mark.parametrize("model", [123, ["a"], b"a", True, object()], ids=repr)
+@pytest.mark.parametrize("model", [123, ["a"], b"a", True, object()], ids=type)
 def test_what_is_no_text_is_refused_by_its_type(model):
     with pytest.raises(BadInput, match=f"or an id on the Hub, not {type(model).__name__}$"):
         locate(model)
