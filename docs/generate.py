@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labelwise import errors, options
-from labelwise.engine import tokenizer_classes
-from labelwise.engine import architectures, folder
+from labelwise.engine import architectures, folder, tokenizer_classes
 from labelwise.server import app, metrics
 
 if TYPE_CHECKING:
