@@ -327,11 +327,10 @@ def _frame(rust: tokenizers.Tokenizer, kind: TokenizerClass, settings: Mapping[s
     for token, number in numbers:
         if number is None:
             raise BadFile(f"the tokenizer lacks {token!r:.40}, which begins or ends each text")
-    single, pair = f"{first} $A {last}", f"{first} $A {last} $B:1 {last}:1"
-    if kind.model != "WordPiece":
-        pair = f"{single} {last} $B {last}"
+    single = [first, "$A", last]
+    second = ["$B:1", f"{last}:1"] if kind.model == "WordPiece" else [last, "$B", last]
     rust.post_processor = processors.TemplateProcessing(
-        single=single.split(), pair=pair.split(), special_tokens=numbers
+        single=single, pair=single + second, special_tokens=numbers
     )
 
 
