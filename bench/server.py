@@ -205,7 +205,7 @@ def _watched(pipe: Connection, port: int, at: Path) -> None:
     run = Model.run
 
     def timed(model: Model, texts: Any, **how: Any) -> Any:
-        streams = model.runner.streams
+        streams = model.streams
         part = 1 if how.get("alone") and streams.both else streams.count
         began = time.perf_counter()
         try:

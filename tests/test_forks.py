@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from padded import config, write_model, write_tokenizer
+
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 BEGIN = """
@@ -135,6 +137,34 @@ with batcher._changed:  # as another thread may hold it
     assert in_child(work) == 7
 assert (asyncio.run(logits(batcher, model)) == expected).all()
 asyncio.run(batcher.close())
+print("all")
+"""
+    assert run(script) == "all\n"
+
+
+def test_a_forked_process_does_not_load_a_model_that_has_changed_since(tmp_path):
+    write_tokenizer(write_model(tmp_path, config("bert")), config("bert"))
+    script = f"""
+from labelwise import BadModel
+
+classify = Classifier({str(tmp_path)!r})
+classify("w7")
+
+def work():
+    assert classify("w7")
+    os.utime({str(tmp_path / "config.json")!r}, ns=(0, 0))
+    assert classify("w7"), "what is loaded already stays"
+
+def later():
+    try:
+        classify("w7")
+    except BadModel as reason:
+        assert "has changed since it was loaded" in str(reason)
+        return
+    raise AssertionError("it answered")
+
+assert in_child(work) == 7
+assert in_child(later) == 7
 print("all")
 """
     assert run(script) == "all\n"

@@ -111,7 +111,7 @@ def _both(
     batch is computed once more, beforehand, to wake them up.
     """
     encoded = exact.encode(texts)
-    batches = split([len(text) for text in encoded], BATCH_IDS * exact.runner.streams.count, 1)
+    batches = split([len(text) for text in encoded], BATCH_IDS * exact.streams.count, 1)
     models = (exact, small)
     logits = [np.empty((len(texts), len(exact.labels)), np.float32) for _ in models]
     for model in models:

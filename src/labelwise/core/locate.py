@@ -87,13 +87,24 @@ class Location:
         if self.revision:
             return self.revision
         total = hashlib.sha256()
-        for path in sorted(self.folder.iterdir()):
-            shard = path.name.startswith(("model-", "pytorch_model-"))
-            if (path.name in FILES or shard) and path.is_file():
-                with open_any(path) as file:
-                    digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]
-                total.update(f"{path.name} {digest.hexdigest()}\n".encode())
+        for path in self._files():
+            with open_any(path) as file:
+                digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]
+            total.update(f"{path.name} {digest.hexdigest()}\n".encode())
         return total.hexdigest()[:40]
+
+    def stamp(self) -> list[tuple[str, int, int]]:
+        """Names, sizes and times of the model's files: read at once, and others when one changes."""
+        stats = [(path.name, path.stat()) for path in self._files()]
+        return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+
+    def _files(self) -> list[Path]:
+        return [
+            path
+            for path in sorted(self.folder.iterdir())
+            if path.name in FILES or path.name.startswith(("model-", "pytorch_model-"))
+            if path.is_file()
+        ]
 
 
 def locate(model: str | Path | None = None, *, progress: bool = False) -> Location:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -54,22 +55,28 @@ class Model(Forkable):
             BadInput: There is no such *dtype*.
             BadModel: A file or a weight is missing or broken, or the engine does not know the kind.
         """
-        product = _product(dtype)
+        self._product = _product(dtype)
         config = Config.open(location.folder)
         architecture = architectures.describe(config)
         self.location = location
         self.dtype = dtype
+        self.streams = streams or processors.streams(processors.available())
         self.tokenizer = Tokenizer.open(location.folder, architecture.longest, config.model_type)
         with Checkpoint.open(location.folder, architecture.base) as checkpoint:
             self.labels = config.labels(checkpoint.rows(f"{architecture.head}.weight"))
-            streams = streams or processors.streams(processors.available())
-            self.runner = Runner(architecture, checkpoint, streams, product)
+            self._runner: Runner | None = Runner(
+                architecture, checkpoint, self.streams, self._product
+            )
             unused = checkpoint.unused()
         if unused:
             _log.info("%s", one_line(f"{location.id}: weights not used: {', '.join(unused)}"))
         self.function = default_function(config.problem_type, len(self.labels))
         self._architecture = architecture
-        self.renew()
+        self._stamp = location.stamp()
+        self._loading = Lock()
+        self._pool = ThreadPoolExecutor(
+            self.streams.count
+        )  # starts its threads when they are needed
         super().__init__()
 
     @classmethod
@@ -83,9 +90,33 @@ class Model(Forkable):
         """The model *name*: a folder, a Hub id, or None for the embedded one."""
         return cls(locate(name, progress=progress), dtype=dtype)
 
+    @property
+    def runner(self) -> Runner:
+        """The sessions of the runtime. In a forked process they are loaded when they are needed,
+        where those of the parent had threads.
+
+        Raises:
+            BadModel: The files have changed since, or cannot be read any more.
+        """
+        with self._loading:
+            if self._runner is None:
+                if self.location.stamp() != self._stamp:
+                    raise BadModel(
+                        f"{self.location.id} has changed since it was loaded, and this process "
+                        "was forked since; load the model again here"
+                    )
+                with Checkpoint.open(self.location.folder, self._architecture.base) as checkpoint:
+                    self._runner = Runner(
+                        self._architecture, checkpoint, self.streams, self._product
+                    )
+            return self._runner
+
     def renew(self) -> None:
-        """Make a pool, which starts its threads when they are needed."""
-        self._pool = ThreadPoolExecutor(self.runner.streams.count)
+        """Make a pool and a lock anew; a runner with threads is made when it is needed."""
+        self._pool = ThreadPoolExecutor(self.streams.count)
+        self._loading = Lock()
+        if self.streams.threads > 1:
+            self._runner = None
 
     def encode(
         self,
@@ -114,7 +145,7 @@ class Model(Forkable):
         """The logits of each of *texts*, ``(texts, labels)`` float32, spread over the streams."""
         if not texts:
             return np.zeros((0, len(self.labels)), np.float32)
-        streams = self.runner.streams.count
+        streams = self.streams.count
         batches = split([len(text) for text in texts], BATCH_IDS, streams)
         if len(batches) == 1:
             return self.run(texts, alone=True)

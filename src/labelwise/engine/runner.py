@@ -73,8 +73,8 @@ class Runner:
 class _Session(Forkable):
     """A session of the runtime, which runs so many batches at once and no more.
 
-    In a forked process it is the same one, on the memory that both share. What threads it had are
-    gone there: each batch then runs on the thread that asks for it.
+    With one thread a batch it has no threads of its own, and goes on in a forked process, on the
+    memory that both share.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class _Session(Forkable):
         return logits
 
     def hold(self) -> None:
-        """Wait until no batch runs: the runtime would wait for threads that the child has not."""
+        """Wait until no batch runs: the child could not finish it."""
         for _ in range(self._streams.count):
             self._free.acquire()
 
@@ -112,7 +112,7 @@ class _Session(Forkable):
         self._free.release(self._streams.count)
 
     def renew(self) -> None:
-        """Let batches run, and keep the session to the end: its own end waits for its threads."""
+        """Let batches run. The session is never ended here, for it would wait for its threads."""
         self._free = BoundedSemaphore(self._streams.count)
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
 

@@ -54,7 +54,7 @@ class Server:
         self.metrics = Metrics()
         self.ending = False
         self.batcher = Batcher(
-            catalogue.first.model.runner.streams,
+            catalogue.first.model.streams,
             most_texts=settings.max_waiting_texts,
             most_seconds=settings.max_waiting_seconds,
             observe=self.metrics.ran,
