@@ -94,7 +94,7 @@ class Location:
         return total.hexdigest()[:40]
 
     def stamp(self) -> list[tuple[str, int, int]]:
-        """Names, sizes and times of the model's files: read at once, and others when one changes."""
+        """Names, sizes and times of the files: read at once, and others when one changes."""
         stats = [(path.name, path.stat()) for path in self._files()]
         return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
