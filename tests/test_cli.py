@@ -222,7 +222,8 @@ def test_json_is_closed_when_a_later_line_is_broken():
         printed = talk(run, b"good\n", b"NEGATIVE")
         rest, err = run.communicate(b"\xff\n")
     assert (run.returncode, len(json.loads(printed + rest))) == (2, 1)
-    assert err == b"Error: line 2 of standard input is not UTF-8\n"
+    advice = b"make UTF-8 of it, as iconv does"
+    assert err == b"Error: line 2 of standard input is not UTF-8; " + advice + b"\n"
 
 
 def test_a_stop_that_is_ignored_stays_so():
@@ -354,6 +355,28 @@ def test_closed_streams_are_one_line(line):
     one_line(shell(line))
 
 
+def test_lines_before_one_that_is_no_text_are_answered_and_so_is_json():
+    good = b"good\n" * 3000
+    run = labelwise("classify", "--json", "-k", "1", stdin=good + b"\xff\n" + good)
+    assert run.returncode == 2
+    assert len(json.loads(run.stdout)) == 3000
+    assert b"line 3001 of standard input is not UTF-8; make UTF-8 of it" in run.stderr
+
+
+def test_a_second_stop_ends_in_silence():
+    process = subprocess.Popen(  # noqa: S603
+        [*LABELWISE, "classify", "--json"], stdin=subprocess.PIPE, stdout=-1, stderr=-1
+    )
+    process.stdin.write(b"good\n" * 2000)
+    process.stdin.flush()
+    assert process.stdout.read(2) == b"[["
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert said == b""
+    assert process.returncode in {130, -signal.SIGINT}
+
+
 @pytest.mark.parametrize("before", [True, False])
 def test_verbose_stands_before_or_after_the_command(before, noisy, tmp_path):
     arguments = ["-v", "classify"] if before else ["classify", "--verbose"]
@@ -421,8 +444,8 @@ def test_a_misspelt_option_does_not_show_its_value():
 
 
 def test_broken_text_is_one_line_and_never_shown():
-    line = one_line(labelwise("classify", stdin=b"fine\nsecret \xff\n"))
-    assert line == "Error: line 2 of standard input is not UTF-8"
+    line = one_line(labelwise("classify", stdin=b"secret \xff\n"))
+    assert line.startswith("Error: line 1 of standard input is not UTF-8; make UTF-8 of it")
     assert "text 1" in one_line(labelwise("classify", b"secret \xff"))
 
 

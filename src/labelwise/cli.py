@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from labelwise.settings import Settings
 
 _BYTES_AT_ONCE = 65_536
+_LINES_AT_ONCE = 256  # enough to fill batches; the answers to more would come late
 _GAP = 3  # between two columns of a table
 _LEAST_TEXT = 8
 _LEAST_BAR = 5
@@ -111,12 +112,16 @@ def _said(error: click.UsageError) -> str:
     if not isinstance(error, click.NoSuchOption):
         return error.format_message()
     next_step = "what is no option, but begins with -, stands after --"
-    if error.possibilities:
-        next_step = f"did you mean {error.possibilities[0]}?"
+    hidden = "--access-token"  # which would be refused
+    near = [name for name in error.possibilities or () if name != hidden]
+    if near:
+        next_step = f"did you mean {near[0]}?"
     return f"there is no option {error.option_name!r}; {next_step}"
 
 
 def _stop(number: int, _: object) -> NoReturn:
+    for stop in _STOPS:  # a second one ends the process at once, and in silence
+        signal.signal(stop, signal.SIG_DFL)
     raise _Stopped(128 + number)
 
 
@@ -321,7 +326,7 @@ def _looks_like_a_file(text: str) -> bool:
 
 
 def _lines() -> Iterator[list[str]]:
-    """The lines of standard input as they arrive: those of each piece that can be read at once."""
+    """The lines of standard input as they arrive, a few at a time, up to one that is no text."""
     if sys.stdin is None:
         raise BadInput("there is no text and no standard input to read texts from")
     if sys.stdin.isatty():
@@ -329,20 +334,29 @@ def _lines() -> Iterator[list[str]]:
     read, number, rest = sys.stdin.buffer.read1, 0, b""  # type: ignore[union-attr]
     while piece := read(_BYTES_AT_ONCE):
         *whole, rest = (rest + piece).split(b"\n")
-        if whole:
-            yield [_decoded(line, number + n) for n, line in enumerate(whole, 1)]
+        for begin in range(0, len(whole), _LINES_AT_ONCE):
+            yield from _decoded(whole[begin : begin + _LINES_AT_ONCE], number + begin)
         number += len(whole)
     if rest:
-        yield [_decoded(rest, number + 1)]
+        yield from _decoded([rest], number)
 
 
-def _decoded(line: bytes, number: int) -> str:
-    if number == 1:
-        line = without_mark(line, "standard input")
-    try:
-        return line.decode().rstrip("\r")
-    except UnicodeDecodeError:
-        raise BadInput(f"line {number} of standard input is not UTF-8") from None
+def _decoded(lines: Sequence[bytes], before: int) -> Iterator[list[str]]:
+    """The texts of *lines*, which come after so many *before*; then the error of the first that is
+    none.
+    """
+    texts: list[str] = []
+    for number, line in enumerate(lines, before + 1):
+        try:
+            line = without_mark(line, "standard input") if number == 1 else line  # noqa: PLW2901
+            texts.append(line.decode().rstrip("\r"))
+        except UnicodeDecodeError:
+            if texts:
+                yield texts
+            raise BadInput(
+                f"line {number} of standard input is not UTF-8; make UTF-8 of it, as iconv does"
+            ) from None
+    yield texts
 
 
 class _JsonPrinter:

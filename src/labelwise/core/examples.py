@@ -172,6 +172,13 @@ def _table(reader: csv.DictReader[str]) -> tuple[list[Row], list[int]]:
     rows, lines = [], []
     try:
         for row in reader:
+            if None in row:  # where the reader puts what has no column
+                names = len(reader.fieldnames or ())
+                raise _BadLineError(
+                    reader.line_num,
+                    f"has {names + len(row[None])} cells, but the first line names {names} "
+                    "columns; put quotation marks around a text with a separator in it",
+                )
             rows.append(row)
             lines.append(reader.line_num)
     except csv.Error as reason:

@@ -178,11 +178,12 @@ def _print_greeting(catalogue: Catalogue, url: str, settings: Settings) -> None:
 
 def _header(settings: Settings) -> str:
     """The option of curl for the access token, for a shell; empty where everybody may ask."""
-    if not settings.needs_access_token():
+    token = settings.read_access_token()
+    if token is None:
         return ""
-    if settings.access_token_file is not None:
-        path = quote(str(settings.access_token_file.absolute()))
-        return f' -H "Authorization: Bearer $(head -n 1 {path})"'
+    file = settings.access_token_file
+    if file is not None and file.read_bytes().partition(b"\n")[0] == token.encode():
+        return f' -H "Authorization: Bearer $(head -n 1 {quote(str(file.absolute()))})"'
     if os.environ.get("LABELWISE_ACCESS_TOKEN") == settings.access_token:
         return ' -H "Authorization: Bearer $LABELWISE_ACCESS_TOKEN"'
-    return " -H 'Authorization: Bearer ACCESS-TOKEN'"  # it stands in the file of settings
+    return " -H 'Authorization: Bearer ACCESS-TOKEN'"  # the shell cannot get it as it is
