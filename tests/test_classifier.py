@@ -222,7 +222,8 @@ def test_weights_that_are_not_used_are_listed_in_one_log_line(tmp_path, caplog):
     save_file(weights | extra, folder / "model.safetensors")
     with caplog.at_level(logging.INFO, "labelwise"):
         Classifier(folder)
-    [record] = caplog.records
+    loaded, record = caplog.records
+    assert loaded.getMessage().endswith(f": 3 labels, float32, from {folder}")
     assert record.getMessage().endswith(
         "weights not used: lm_head.bias, roberta.embeddings.position_ids, "
         "roberta.pooler.dense.weight, x?[31m y"

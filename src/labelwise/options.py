@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from click.types import OptionHelpExtra
 
 CONFIG = Path("labelwise.toml")
-EPILOG = f"Each option is also LABELWISE_<NAME> in the environment and a key of {CONFIG}."
+EPILOG = f"Each setting is also LABELWISE_<NAME> in the environment and a key of {CONFIG}."
 
 _PREFIX = "LABELWISE_"
 _OF_THE_TESTS = {"SHARED", "NO_SKIPS", "CLIENTS", "BASE_MODEL"}

@@ -68,6 +68,8 @@ class Model(Forkable):
                 architecture, checkpoint, self.streams, self._product
             )
             unused = checkpoint.unused()
+        said = f"{location.id}: {len(self.labels)} labels, {dtype}, from {location.folder}"
+        _log.info("%s", one_line(said))
         if unused:
             _log.info("%s", one_line(f"{location.id}: weights not used: {', '.join(unused)}"))
         self.function = default_function(config.problem_type, len(self.labels))
