@@ -733,15 +733,20 @@ def test_whoami_knows_the_access_token(guarded, live):
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-@pytest.mark.parametrize("given", ["a file", "the environment", "the settings", "nobody"])
+@pytest.mark.parametrize(
+    "given", ["a file", "a file of Windows", "the environment", "the settings", "nobody"]
+)
 def test_the_command_that_the_greeting_shows_works(given, tmp_path):
-    """Where the access token stands in the file of settings alone, the shell cannot know it."""
+    """Where it stands in the file of settings, or not alone in its line, a shell cannot know it."""
     arguments, environment = [], {}
     folder = tmp_path / "it's a folder $HOME"
     folder.mkdir()
     if given == "a file":
         (folder / "my token").write_text("secret\nsecond line\n")
         arguments = ["--access-token-file", "my token"]
+    elif given == "a file of Windows":
+        (folder / "token").write_bytes(b"secret\r\n")
+        arguments = ["--access-token-file", "token"]
     elif given == "the environment":
         environment = {"LABELWISE_ACCESS_TOKEN": "secret"}
     elif given == "the settings":
@@ -749,7 +754,8 @@ def test_the_command_that_the_greeting_shows_works(given, tmp_path):
     with command(folder, *arguments, environment=environment) as live:
         assert "secret" not in live.log.read_text()
         [line] = re.findall(r"^Try: (curl .*)$", live.log.read_text(), re.MULTILINE)
-        line = line.replace("ACCESS-TOKEN", "secret") if given == "the settings" else line
+        assert ("ACCESS-TOKEN" in line) == (given in {"a file of Windows", "the settings"})
+        line = line.replace("ACCESS-TOKEN", "secret")
         run = subprocess.run(  # noqa: S602
             f"{line} --silent",
             shell=True,

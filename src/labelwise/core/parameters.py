@@ -54,9 +54,8 @@ def read_truncation(truncation: object) -> Truncation:
     if truncation is False:
         return "do_not_truncate"
     for name in TRUNCATIONS:
-        if (
-            isinstance(truncation, str) and truncation == name
-        ):  # also where it is an enumeration of transformers
+        # An enumeration of transformers is a string as well; what is given back is none.
+        if isinstance(truncation, str) and truncation == name:
             return name
     raise BadInput(ADVICE["truncation"])
 

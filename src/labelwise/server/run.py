@@ -184,6 +184,6 @@ def _header(settings: Settings) -> str:
     file = settings.access_token_file
     if file is not None and file.read_bytes().partition(b"\n")[0] == token.encode():
         return f' -H "Authorization: Bearer $(head -n 1 {quote(str(file.absolute()))})"'
-    if os.environ.get("LABELWISE_ACCESS_TOKEN") == settings.access_token:
+    if os.environ.get("LABELWISE_ACCESS_TOKEN") == token:
         return ' -H "Authorization: Bearer $LABELWISE_ACCESS_TOKEN"'
     return " -H 'Authorization: Bearer ACCESS-TOKEN'"  # the shell cannot get it as it is
