@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labelwise import errors, options
 from labelwise.engine import architectures, folder, tokenizer_classes
-from labelwise.server import app, metrics
+from labelwise.server import app, http, metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +44,16 @@ def _statuses(root: type[errors.LabelwiseError]) -> Iterator[tuple[int, str]]:
             yield errors.ModelNotFound.status, "There is no model of that id here."
 
 
+def bounds() -> str:
+    """What connections may take, and what happens where they take more."""
+    lines = ["| at most | of what | then |", "| --- | --- | --- |"]
+    for bound in fields(http.Bounds):
+        unit = " s" if bound.name.endswith("seconds") else ""
+        cells = (f"{bound.default:_}{unit}", bound.metadata["says"], bound.metadata["then"])
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def types() -> str:
     """The types of models that are read, one a line."""
     return "\n".join(f"- `{name}`" for name in architectures.supported())
@@ -75,6 +86,7 @@ PARTS = {
     ("model-folders.md", "types"): types,
     ("model-folders.md", "refused"): refused,
     ("limits.md", "limits"): lambda: options.table("max_", "request_", "cache_"),
+    ("limits.md", "bounds"): bounds,
     ("operations.md", "log"): lambda: options.table("log_"),
     ("operations.md", "metrics"): metrics.table,
 }

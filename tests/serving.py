@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -15,11 +16,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import uvicorn
-
 from labelwise.core.catalogue import Catalogue
 from labelwise.engine.processors import available, streams
 from labelwise.server.app import create_app
+from labelwise.server.http import Bounds, Connections
 from labelwise.settings import Settings
 
 if TYPE_CHECKING:
@@ -110,43 +110,47 @@ def _address(process, log) -> str:
     raise AssertionError(f"the server did not start: {log.read_text()}")
 
 
-class _Quiet(uvicorn.Server):
-    """uvicorn in a thread, which gets no signals."""
-
-    @contextmanager
-    def capture_signals(self):
-        yield
-
-
 @dataclass
 class Within:
     """A server in this process, for tests that look inside or put something in its way."""
 
     url: str
     server: object  # labelwise.server.app.Server
-    uvicorn: uvicorn.Server
+    connections: Connections
 
 
 @contextmanager
-def within(catalogue: Catalogue | None = None, **settings) -> Iterator[Within]:
+def within(catalogue: Catalogue | None = None, bounds=None, **settings) -> Iterator[Within]:
     """The application with *catalogue*, or the embedded model, in a thread of this process."""
     if catalogue is None:
         catalogue = Catalogue.load(streams=streams(available(), copies=2))
     app = create_app(catalogue, Settings(**settings))
-    config = uvicorn.Config(app, port=0, log_config=None, access_log=False, ws="none")
-    server = _Quiet(config)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive()
-            threading.Event().wait(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield Within(f"http://127.0.0.1:{port}", app.state.server, server)
-    finally:
-        server.should_exit = True
-        thread.join(30)
-        assert not thread.is_alive()
+    with socket.create_server(("127.0.0.1", 0)) as address:
+        connections = Connections(app, bounds or Bounds())
+        started, stop = threading.Event(), asyncio.Event()
+
+        async def serve():
+            async with app.router.lifespan_context(app):
+                loop = asyncio.get_running_loop()
+                connections.start()
+                listener = await loop.create_server(connections.make, sock=address)
+                loops.append(loop)
+                started.set()
+                await stop.wait()
+                listener.close()
+                await connections.finish(20)
+
+        loops = []
+        thread = threading.Thread(target=lambda: asyncio.run(serve()))
+        thread.start()
+        try:
+            assert started.wait(30)
+            port = address.getsockname()[1]
+            yield Within(f"http://127.0.0.1:{port}", app.state.server, connections)
+        finally:
+            loops[0].call_soon_threadsafe(stop.set)
+            thread.join(30)
+            assert not thread.is_alive()
 
 
 def until(happens, seconds=20) -> None:

@@ -100,7 +100,7 @@ def test_a_body_that_turns_out_too_long_is_given_up_at_once():
 def test_a_caller_that_pauses_for_half_a_minute_is_too_slow():
     async def main():
         bodies = Bodies(100)
-        with pytest.raises(TooSlow, match="no byte of the body came for 30 s"):
+        with pytest.raises(TooSlow, match="too slowly: 6 bytes in 30 s; send it at 10000"):
             await bodies.read(Caller([b"I like"], whole=False).request)
         assert asyncio.get_running_loop().time() == pytest.approx(30, abs=1)
         assert (bodies._held, bodies._reading) == (0, set())
@@ -110,8 +110,17 @@ def test_a_caller_that_pauses_for_half_a_minute_is_too_slow():
 
 def test_a_caller_that_sends_slowly_is_waited_for():
     async def main():
-        assert await Bodies(100).read(Caller([b"x"] * 20, every=29).request) == b"x" * 20
+        pieces = [b"x" * 300_000] * 20
+        assert await Bodies(10**7).read(Caller(pieces, every=29).request) == b"".join(pieces)
         assert asyncio.get_running_loop().time() > 500
+
+    run(main())
+
+
+def test_a_caller_that_sends_slower_than_the_least_rate_is_not():
+    async def main():
+        with pytest.raises(TooSlow, match="200000 bytes in 50 s"):  # that is the 30 s and 30 more
+            await Bodies(10**7).read(Caller([b"x" * 100_000] * 90, every=19).request)
 
     run(main())
 

@@ -106,8 +106,8 @@ def servers(entry):
         for access_token in (None, ACCESS_TOKEN, None):
             catalogue = Catalogue([entry, replace(entry, id=SECOND)])
             server = stack.enter_context(within(catalogue, access_token=access_token))
-            notebooks.append(Notebook(server.uvicorn.config.loaded_app))
-            server.uvicorn.config.loaded_app = notebooks[-1]  # for connections from now on
+            notebooks.append(Notebook(server.connections.app))
+            server.connections.app = notebooks[-1]  # for connections from now on
             urls.append(server.url)
         stack.enter_context(server.server.batcher.place_for(Settings().max_waiting_texts))
         yield Servers(*urls, notebooks)

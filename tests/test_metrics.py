@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,7 +24,7 @@ from labelwise.core.batcher import Batcher
 from labelwise.core.catalogue import Catalogue, Entry
 from labelwise.core.model import Model
 from labelwise.engine import processors
-from labelwise.errors import AccessDenied, LabelwiseError, Overloaded, TooLarge, TooSlow
+from labelwise.errors import LabelwiseError, Overloaded
 from labelwise.server import caller
 from labelwise.server.app import OWN, SHARED
 from labelwise.server.metrics import FAMILIES, OUTCOMES, REFUSALS
@@ -169,9 +170,8 @@ def test_every_refusal_has_a_word():
         return [root, *(one for kind in root.__subclasses__() for one in kinds(kind))]
 
     words = {kind.reason for kind in kinds(LabelwiseError)}
-    assert words == {"", "too_large", "too_slow", "access_token"}
+    assert words == {"", "too_large", "too_slow", "access_token", "head", "target"}
     assert words - {""} < set(REFUSALS)
-    assert {TooLarge.reason, TooSlow.reason, AccessDenied.reason} == words - {""}
     assert Overloaded("busy", 1, "texts").reason in REFUSALS
 
 
@@ -453,6 +453,12 @@ def test_each_reason_for_a_refusal_is_counted(model, monkeypatch):
             assert post("w16 w17 w18") == 429
             line.pace = 1e-6
         assert waiting.result() == 200
+        assert ask(f"{url}/{'a' * 20_000}", headers=RIGHT).status == 414
+        assert ask(url, headers=RIGHT | {"x-long": "a" * 70_000}).status == 431
+        bounds = live.connections.bounds
+        live.connections.bounds = replace(bounds, connections=0)
+        assert ask(url, b"w7", headers=RIGHT).status == 429
+        live.connections.bounds = bounds
         live.server.end()
         assert ask(url, b"w7", headers=RIGHT).status == 429
         assert reasons(live, **RIGHT) == dict.fromkeys(REFUSALS, 1)

@@ -374,24 +374,27 @@ def test_files_in_another_encoding_are_named_with_what_to_do():
         ("192.0.2.1", "192.0.2.1"),
         ("2001:db8::1", "[2001:db8::1]"),
         ("[2001:db8::1]", "[2001:db8::1]"),
+        ("labels.example.com:8000", "labels.example.com:8000"),
+        ("labels.example.com.", "labels.example.com"),
+        ("labels.example.com.:8000", "labels.example.com:8000"),
+        ("[2001:DB8::1]:8000", "[2001:db8::1]:8000"),
     ],
 )
-def test_the_name_of_an_allowed_host_stands_alone(given, kept):
+def test_an_allowed_host_is_a_name_or_an_address_and_may_have_a_port(given, kept):
     assert settings_of("--allowed-host", given).allowed_host == (kept,)
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("labels.example.com:8000", "; give 'labels.example.com'."),
         ("https://labels.example.com", "; give 'labels.example.com'."),
-        ("http://labels.example.com:8000/x?y#z", "; give 'labels.example.com'."),
+        ("http://labels.example.com:8000/x?y#z", "; give 'labels.example.com:8000'."),
         ("labels.example.com/", "; give 'labels.example.com'."),
-        ("labels.example.com.", "; give 'labels.example.com'."),
         ("*.example.com", ", such as labels.example.com."),
         ("*", ", such as labels.example.com."),
         ("a,b", ", such as labels.example.com."),
-        ("[::1]:8000", ", such as labels.example.com."),
+        ("[::1]:http", ", such as labels.example.com."),
+        ("labels.example.com:99999999", ", such as labels.example.com."),
         ("bücher.example", ", such as labels.example.com."),
     ],
 )
@@ -400,7 +403,7 @@ def test_anything_else_about_an_allowed_host_is_refused(given, said):
         ("'--allowed-host'", refusal("--allowed-host", given)),
         ("LABELWISE_ALLOWED_HOST", refusal(LABELWISE_ALLOWED_HOST=given)),
     ]:
-        assert line == f"Invalid value for {place}: {given!r} is not the name of a host alone{said}"
+        assert line == f"Invalid value for {place}: {given!r} is not the name of a host{said}"
 
 
 def test_an_access_token_may_come_from_the_environment_or_be_absent():

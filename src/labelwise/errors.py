@@ -11,6 +11,8 @@
     ├── AccessDenied         401  no access token, or not the right one
     ├── Overloaded           429  not now; the answer says when to come again
     ├── TooSlow              408  the caller's request did not arrive in time
+    ├── TargetTooLong        414  the URL of a request is longer than this server reads
+    ├── HeadTooLarge         431  so is the head of a request, or it has too many fields
     ├── Expired              504  the answer was not ready in time
     └── EngineFailed         500  the engine failed on a text, or ended while it had it
 
@@ -23,8 +25,8 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 # Why a server takes no more for now: texts or seconds of work that wait, the caller's own deadline,
-# bodies that arrive, or its end.
-Busy = Literal["texts", "seconds", "deadline", "bodies", "ending"]
+# bodies that arrive, connections, or its end.
+Busy = Literal["texts", "seconds", "deadline", "bodies", "connections", "ending"]
 
 
 def one_line(text: str) -> str:
@@ -103,6 +105,20 @@ class TooSlow(LabelwiseError):  # noqa: N818
 
     status = 408
     reason = "too_slow"
+
+
+class TargetTooLong(LabelwiseError):  # noqa: N818
+    """The URL of a request is longer than this server reads."""
+
+    status = 414
+    reason = "target"
+
+
+class HeadTooLarge(LabelwiseError):  # noqa: N818
+    """The head of a request is longer than this server reads, or has too many fields."""
+
+    status = 431
+    reason = "head"
 
 
 class Expired(LabelwiseError):  # noqa: N818

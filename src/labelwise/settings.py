@@ -18,6 +18,7 @@ from labelwise.errors import BadFile, BadInput
 
 _LOCAL_NAME = re.compile(r"([a-z0-9-]+\.)*localhost", re.ASCII | re.IGNORECASE)
 _HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.ASCII | re.IGNORECASE)
+_HOST = re.compile(rf"{_HOST_NAME.pattern}(:\d{{1,5}})?", re.ASCII | re.IGNORECASE)
 
 
 def seconds(value: str | float) -> float:
@@ -29,14 +30,18 @@ def seconds(value: str | float) -> float:
 
 
 def host_name(value: str) -> str:
-    """*value* as the name or address of a host that a request may be for: without anything else."""
-    if _HOST_NAME.fullmatch(value):
-        return value
+    """*value* as in a Host header: a name or an address, and a port if only that one is meant."""
     with suppress(ValueError):
-        return f"[{IPv6Address(value.removeprefix('[').removesuffix(']'))}]"  # as in a Host header
-    name = re.sub(r"^\w+://|\.?([:/?#].*)?$", "", value)  # of a URL
-    instead = f"; give {name!r}" if _HOST_NAME.fullmatch(name) else ", such as labels.example.com"
-    raise click.BadParameter(f"{value!r} is not the name of a host alone{instead}.")
+        return f"[{IPv6Address(value)}]"
+    name, port = re.fullmatch(r"(\[[^]]*\]|.*?)\.?(:\d{1,5})?", value, re.DOTALL).groups("")  # type: ignore[union-attr]  # any text does
+    if _HOST_NAME.fullmatch(name):
+        return f"{name}{port}"
+    with suppress(ValueError):
+        if name.startswith("["):
+            return f"[{IPv6Address(name[1:-1])}]{port}"
+    name = re.sub(r"^\w+://|\.?([/?#].*)?$", "", value)  # of a URL
+    instead = f"; give {name!r}" if _HOST.fullmatch(name) else ", such as labels.example.com"
+    raise click.BadParameter(f"{value!r} is not the name of a host{instead}.")
 
 
 def _option(

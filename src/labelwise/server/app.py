@@ -110,7 +110,7 @@ def create_app(catalogue: Catalogue, settings: Settings) -> Starlette:
     """The ASGI application that serves *catalogue*."""
     server = Server(catalogue, settings)
     hosts = settings.allowed_host if is_loopback(settings.host) else None
-    front = Middleware(Front, hosts=hosts, is_ending=lambda: server.ending, report=server.report)
+    front = Middleware(Front, hosts=hosts, report=server.report)
     app = Starlette(
         routes=_routes(server.access),
         middleware=[front],

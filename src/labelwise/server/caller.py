@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 _PAUSE_SECONDS = 30  # without a byte of the body
+_LEAST_RATE = 10_000  # bytes a second, over all of a body but for its first half minute
 # Most answers are there before: to wait for a caller's end takes longer than it could save.
 _UNWATCHED_SECONDS = 0.05
 _BODIES_AT_ONCE = 25  # of the largest size that a body may have
@@ -39,7 +40,7 @@ class Bodies:
 
         Raises:
             TooLarge: It is too long; what was read of it is forgotten.
-            TooSlow: No byte came for half a minute.
+            TooSlow: No byte came for half a minute, or too few in all the time.
             Overloaded: Too many long bodies arrive at once, or the server ends.
             ClientDisconnect: The caller left.
         """
@@ -48,6 +49,8 @@ class Bodies:
         if int(request.headers.get("content-length", "0")) > self._most:
             raise self._too_large()
         body = bytearray()  # many small pieces would take far more memory than their bytes
+        loop = asyncio.get_running_loop()
+        started = loop.time()
         scope = asyncio.timeout(_PAUSE_SECONDS)
         try:
             async with scope:
@@ -56,11 +59,15 @@ class Bodies:
                     body += chunk
                     self._held += len(chunk)
                     self._check(len(body))
-                    scope.reschedule(asyncio.get_running_loop().time() + _PAUSE_SECONDS)
+                    slowest = started + len(body) / _LEAST_RATE
+                    scope.reschedule(min(slowest, loop.time()) + _PAUSE_SECONDS)
         except TimeoutError:
             if self._ending:
                 raise self._refusal() from None
-            raise TooSlow(f"no byte of the body came for {_PAUSE_SECONDS} s; send it") from None
+            raise TooSlow(
+                f"the body comes too slowly: {len(body)} bytes in {loop.time() - started:.0f} s; "
+                f"send it at {_LEAST_RATE} bytes a second or faster"
+            ) from None
         finally:
             self._reading.discard(scope)
             self._held -= len(body)

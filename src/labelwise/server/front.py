@@ -6,8 +6,6 @@ import asyncio
 import logging
 import re
 import traceback
-from contextlib import suppress
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -17,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from labelwise.errors import AccessDenied, LabelwiseError, Overloaded
+from labelwise.errors import AccessDenied, BadInput, LabelwiseError, Overloaded
 from labelwise.server.visit import Visit, visit_of
 from labelwise.settings import is_loopback
 
@@ -33,9 +31,6 @@ _log = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(r"[!-~]{1,200}")
 _EXPOSED = "x-compute-type, x-compute-time, x-request-id"
-_LINGER_BYTES = 100_000_000
-_LINGER_SECONDS = 10
-_LINGER_PAUSE_SECONDS = 1  # without a byte
 _PREFLIGHT_SECONDS = "600"
 _CHALLENGE = 'Bearer realm="Authentication required", charset="UTF-8"'
 
@@ -44,22 +39,16 @@ class Front:
     """Gives each answer its request id, and turns every failure into an error that can be read.
 
     With *hosts*, requests for any other host get 403: a page of another site whose name was made
-    to lead here (DNS rebinding) cannot talk to a server on loopback. *is_ending* says whether the
-    server is about to end, and nobody may hold it up. *report* is called once for each request:
-    just after its answer, or when the caller has left before.
+    to lead here (DNS rebinding) cannot talk to a server on loopback. *report* is called once for
+    each request: just after its answer, or when the caller has left before.
     """
 
     def __init__(
-        self,
-        app: ASGIApp,
-        hosts: Iterable[str] | None,
-        is_ending: Callable[[], bool],
-        report: Callable[[Visit], None],
+        self, app: ASGIApp, hosts: Iterable[str] | None, report: Callable[[Visit], None]
     ) -> None:
         self._app = app
-        self._is_ending = is_ending
         self._report = report
-        self._hosts = None if hosts is None else {host.lower() for host in hosts}
+        self._hosts = None if hosts is None else {host.lower().rstrip(".") for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on; ASGI."""
@@ -69,10 +58,9 @@ class Front:
         headers = Headers(scope=scope)
         visit = Visit(scope["method"], _request_id(headers))
         scope.setdefault("state", {})["visit"] = visit
-        passing = _Passing(scope, receive, send, self._is_ending, self._report)
-        app = _refuse_host if self._refuses(headers.get("host")) else self._app
+        passing = _Passing(scope["state"], send, self._report)
         try:
-            await app(scope, passing.receive, passing.send)
+            await self._choose(scope, headers)(scope, receive, passing.send)
         except ClientDisconnect:
             if not passing.answered:
                 visit.end(None)
@@ -82,42 +70,40 @@ class Front:
                 raise
             visit.refusal = error.reason if isinstance(error, LabelwiseError) else ""
             answer = error_response(error, visit.request_id)
-            await answer(scope, passing.receive, passing.send)
+            await answer(scope, receive, passing.send)
+
+    def _choose(self, scope: Scope, headers: Headers) -> ASGIApp:
+        """The application for a request, if it is one for this server.
+
+        Raises:
+            LabelwiseError: It cannot be read, as the connection says.
+        """
+        refusal: LabelwiseError | None = scope["state"].get("refusal")
+        if refusal is not None:
+            raise refusal
+        if self._refuses(headers.get("host")):
+            return _refuse_host
+        return _everything if scope["path"] == "*" else self._app
 
     def _refuses(self, host: str | None) -> bool:
-        """Whether requests for *host*, the header, are not for this server. Browsers always say."""
-        if self._hosts is None or host is None:
+        """Whether requests for *host*, the header, are not for this server. Browsers always say
+        whom they ask.
+        """
+        if self._hosts is None or not host:
             return False
-        name = re.sub(r":\d*$", "", host.lower())
-        return not is_loopback(name) and name not in self._hosts
+        name, port = re.fullmatch(r"(.*?)\.?(:\d*)?", host.lower(), re.DOTALL).groups("")  # type: ignore[union-attr]  # any text does
+        return not (is_loopback(name) or name in self._hosts or name + port in self._hosts)
 
 
 class _Passing:
-    """One request on its way in, and its answer on its way out."""
+    """The answer to one request on its way out."""
 
-    def __init__(
-        self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        is_ending: Callable[[], bool],
-        report: Callable[[Visit], None],
-    ) -> None:
-        headers = Headers(scope=scope)
+    def __init__(self, state: dict[str, Any], send: Send, report: Callable[[Visit], None]) -> None:
         self.answered = False  # the head of the answer is sent
-        self._whole = not ("content-length" in headers or "transfer-encoding" in headers)
-        self._state = scope["state"]
-        self._visit: Visit = scope["state"]["visit"]
-        self._receive = receive
+        self._state = state
+        self._visit: Visit = state["visit"]
         self._send = send
-        self._is_ending = is_ending
         self._report = report
-
-    async def receive(self) -> Message:
-        """The next part of the body."""
-        message = await self._receive()
-        self._whole = not message.get("more_body", False)
-        return message
 
     async def send(self, message: Message) -> None:
         """Send a part of the answer, with the headers that all answers have."""
@@ -129,22 +115,15 @@ class _Passing:
             message["headers"].append((b"x-request-id", self._visit.request_id.encode()))
             if self._state.get("cors"):
                 message["headers"] += _CORS
-        elif not (self._whole or message.get("more_body", False)):
-            await self._send({**message, "more_body": True})
-            await self._linger()
-            message = {"type": "http.response.body"}
         await self._send(message)
 
-    async def _linger(self) -> None:
-        """Read what still comes of a body that nobody wants, within bounds, and forget it.
 
-        Many callers send all before they read: closed under them, a connection loses the answer.
-        """
-        left, until = _LINGER_BYTES, monotonic() + _LINGER_SECONDS
-        with suppress(TimeoutError):
-            while not (self._whole or self._is_ending()) and left > 0 and monotonic() < until:
-                message = await asyncio.wait_for(self.receive(), _LINGER_PAUSE_SECONDS)
-                left -= len(message.get("body", b""))
+async def _everything(scope: Scope, receive: Receive, send: Send) -> None:
+    """What can be asked of the server as a whole, with the target ``*``."""
+    methods = {"allow": "GET, HEAD, OPTIONS, POST"}
+    if scope["method"] != "OPTIONS":
+        raise BadInput(f"the target * is for OPTIONS alone; give {scope['method']} a path")
+    await Response(status_code=204, headers=methods)(scope, receive, send)
 
 
 async def _refuse_host(scope: Scope, receive: Receive, send: Send) -> None:

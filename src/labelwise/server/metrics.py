@@ -23,7 +23,14 @@ from prometheus_client import (
 from prometheus_client.exposition import choose_encoder
 
 from labelwise import __version__
-from labelwise.errors import AccessDenied, Busy, TooLarge, TooSlow
+from labelwise.errors import (
+    AccessDenied,
+    Busy,
+    HeadTooLarge,
+    TargetTooLong,
+    TooLarge,
+    TooSlow,
+)
 from labelwise.server.visit import UNKNOWN
 
 if TYPE_CHECKING:
@@ -115,7 +122,7 @@ FAMILIES = (
     Family("build_info", "gauge", ("version",), "1, for the version that runs."),
 )
 
-_SCORES = "200 400 408 413 429 500 504 left"
+_SCORES = "200 400 408 413 429 431 500 504 left"
 # By route what can come of a request for a model, for one that is not served, and for none.
 OUTCOMES = {
     "classify": (_SCORES, "404", "401"),
@@ -129,10 +136,14 @@ OUTCOMES = {
     "info": ("", "", "200 401 500"),
     "metrics": ("", "", "200 401 500"),
     "openapi": ("", "", "200 401 500"),
-    "none": ("", "", "204 403 404 405 500"),
+    "none": ("", "", "204 400 403 404 405 408 414 429 431 500"),
 }
 _TIMED = ("classify", "predict")
-REFUSALS = (*get_args(Busy), TooLarge.reason, TooSlow.reason, AccessDenied.reason, "host")
+REFUSALS = (
+    *get_args(Busy),
+    *(kind.reason for kind in (TooLarge, TooSlow, TargetTooLong, HeadTooLarge, AccessDenied)),
+    "host",
+)
 
 
 def table() -> str:

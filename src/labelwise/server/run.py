@@ -12,20 +12,20 @@ import sys
 from contextlib import suppress
 from functools import partial
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
-import uvicorn
 
 from labelwise.core.catalogue import Catalogue
 from labelwise.engine import processors
 from labelwise.errors import BadInput
 from labelwise.server.app import create_app
+from labelwise.server.http import Bounds, Connections
 from labelwise.server.logs import set_up
 from labelwise.server.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from starlette.applications import Starlette
 
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Callers keep connections for as long as a minute, and one that closes while a request is on its
-# way loses the request.
-_KEEP_ALIVE_SECONDS = 75
+_BACKLOG = 65_535  # connections that the system may hold for us; it has a bound of its own
+_OWN_FILES = 64
+_LAST_CALL_SECONDS = 0.05
 _GRACE_SECONDS = 5  # for sending what was answered last
 # How long the interpreter lets one thread run while another waits. The usual 5 ms would be lost
 # between two batches: an engine thread must get in while the event loop is busy.
@@ -43,7 +43,9 @@ _SWITCH_SECONDS = 0.0005
 
 
 def serve(settings: Settings) -> None:
-    """Serve as *settings* say until SIGTERM or SIGINT; then finish what was admitted.
+    """Serve as *settings* say until SIGTERM or SIGINT; then finish what was admitted, and exit.
+
+    The code is 0 where every request got its answer, or its caller has left before.
 
     Raises:
         BadInput: The settings contradict each other, or the address cannot be taken.
@@ -53,6 +55,7 @@ def serve(settings: Settings) -> None:
     settings.needs_access_token()  # refuses what contradicts itself, before models are loaded
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
+    bounds = Bounds(connections=min(Bounds.connections, _allowed_connections()))
     with _taken(settings.host, settings.port) as address:
         shows = sys.stderr is not None and sys.stderr.isatty()
         catalogue = Catalogue.load(
@@ -64,63 +67,93 @@ def serve(settings: Settings) -> None:
         )
         app = create_app(catalogue, settings)
         sys.setswitchinterval(_SWITCH_SECONDS)
-        _allow_connections()
         url = _url(settings.host, address.getsockname()[1])
         if settings.log_format == "json":
             greet = partial(_log_greeting, catalogue, url)
         else:
             greet = partial(_print_greeting, catalogue, url, settings)
         try:
-            _Server(app, settings.request_timeout, greet).run(sockets=[address])
+            address.listen(_BACKLOG)
         except OSError as reason:  # another server was quicker: it listens on the same address
             raise _taken_by_another(settings.host, settings.port, reason) from None
+        whole = _run(_serve(app, address, bounds, settings.request_timeout, greet))
+    logging.shutdown()
+    # A thread of the engine or of a tokenizer may be in the middle of work for a caller that has
+    # left. The interpreter would wait for it.
+    os._exit(0 if whole else 1)
 
 
-def _allow_connections() -> None:
-    """Have as many connections as the system lets this process have; the usual is 1,024."""
+def _run(main: Coroutine[Any, Any, bool]) -> bool:
+    """Run *main* on the quickest event loop that there is."""
+    try:
+        import uvloop  # noqa: PLC0415 - not everywhere
+    except ImportError:
+        return asyncio.run(main)
+    return uvloop.run(main)
+
+
+async def _serve(
+    app: Starlette,
+    address: socket.socket,
+    bounds: Bounds,
+    request_timeout: float,
+    greet: Callable[[], None],
+) -> bool:
+    """Serve *app* at *address* until a signal comes; whether every request got its answer."""
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+
+    def stop(*_: object) -> None:
+        if stopping:  # whoever asks twice does not want to wait
+            os._exit(1)
+        stopping.append(True)
+        loop.call_soon_threadsafe(stopped.set)
+
+    stopping: list[bool] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    connections = Connections(app, bounds)
+    async with app.router.lifespan_context(app):
+        connections.start()
+        listener = await loop.create_server(connections.make, sock=address, backlog=_BACKLOG)
+        watchdog = Watchdog(loop)
+        greet()
+        await stopped.wait()
+        app.state.server.end()
+        connections.ending = True
+        await asyncio.sleep(_LAST_CALL_SECONDS)  # what has arrived gets an answer
+        listener.close()
+        whole = await connections.finish(request_timeout + _GRACE_SECONDS)
+        watchdog.stop()
+    return whole
+
+
+def _allowed_connections() -> int:
+    """How many connections this process may have, beside the files that it needs.
+
+    Raises:
+        BadInput: They are too few to serve anybody.
+    """
     try:
         import resource  # noqa: PLC0415 - not everywhere
     except ImportError:
-        return
+        return Bounds.connections
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # the usual is 1,024
+    open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if open_files == resource.RLIM_INFINITY:
+        return Bounds.connections
+    if open_files < 2 * _OWN_FILES:
+        raise BadInput(
+            f"this process may open {open_files} files and connections, and needs "
+            f"{2 * _OWN_FILES}; allow more, as with ulimit -n 4096"
+        )
+    return open_files - _OWN_FILES
 
 
 def _end(*_: object) -> None:
     """End with 0, where the server does not run yet or has ended."""
     raise SystemExit(0)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, which greets when it listens, is watched, and refuses new work when it is to end."""
-
-    def __init__(self, app: Starlette, request_timeout: float, greet: Callable[[], None]) -> None:
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            log_level=logging.WARNING,
-            access_log=False,
-            proxy_headers=False,  # any caller could write them
-            server_header=False,
-            ws="none",
-            lifespan="on",
-            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=int(request_timeout) + _GRACE_SECONDS,
-        )
-        super().__init__(config)
-        self._greet = greet
-        self._end: Callable[[], None] = app.state.server.end
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._watchdog = Watchdog(asyncio.get_running_loop())
-        self._greet()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._end()
-        await super().shutdown(sockets)
-        self._watchdog.stop()
 
 
 def _taken(host: str, port: int) -> socket.socket:
