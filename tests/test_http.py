@@ -351,14 +351,24 @@ async def test_a_caller_that_leaves_in_the_middle_of_its_body_is_noticed(server)
 # Together
 
 
-@served(connections=3)
+@served(connections=3, pause_seconds=0.1)
 async def test_the_connection_that_waits_longest_makes_room_for_another(server):
     first, second, _ = [await server.client() for _ in range(3)]
     first.send(GET)
     assert (await first.answer())[0] == 200
+    await asyncio.sleep(0.2)
     fourth = await server.client(GET)
     assert (await fourth.answer())[0] == 200
     assert await second.is_closed()
+
+
+@served(connections=2)
+async def test_a_connection_that_came_just_now_does_not_make_room(server):
+    first, second, third = [await server.client() for _ in range(3)]
+    assert await third.answer() == (429, b"too many connections; try again in 1 s")
+    first.send(GET)
+    second.send(GET)
+    assert [(await client.answer())[0] for client in (first, second)] == [200, 200]
 
 
 @served(connections=2)

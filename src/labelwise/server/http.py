@@ -63,7 +63,8 @@ class Bounds:
     connections: int = _bound(
         4_096,
         "Connections; fewer where the system allows fewer files.",
-        "the one that has waited longest for a request is closed, or the new one gets 429",
+        "the one that has waited longest for a request, a second or more, is closed; "
+        "where there is none, the new one gets 429",
     )
     unread_bytes: int = _bound(
         32_000_000, "Bytes of heads and of what came behind them, over all.", "429, closed"
@@ -81,7 +82,7 @@ class Bounds:
     )
     linger_bytes: int = _bound(100_000_000, "Bytes of that.", "closed")
     pause_seconds: float = _bound(
-        1, "Without a byte of that; for it, and for a head, when the server ends.", "closed"
+        1, "Without a byte of that; for all of it, and for a head, when the server ends.", "closed"
     )
     end_seconds: float = _bound(
         5, "In which a caller takes nothing of its answer, when the server ends.", "closed"
@@ -103,8 +104,8 @@ class Connections:
         self.tasks: set[asyncio.Task[None]] = set()
         self.date = _date()
         self._all: set[Connection] = set()
-        # Those that wait for a request, the one that has waited longest first.
-        self._idle: dict[Connection, None] = {}
+        # Those that wait for a request, the one that has waited longest first, and since when.
+        self._idle: dict[Connection, float] = {}
         self._sweeps: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
@@ -143,13 +144,14 @@ class Connections:
     def add(self, connection: Connection) -> bool:
         """Note a new *connection*; whether there is room for it.
 
-        Where there is none, the one that has waited longest for a request makes room.
+        Where there is none, the one that has waited longest for a request makes room. One that came
+        just now does not: its request may be here already.
         """
         self._all.add(connection)
         if len(self._all) <= self.bounds.connections:
             return True
-        oldest = next(iter(self._idle), None)
-        if oldest is None:
+        oldest, since = next(iter(self._idle.items()), (None, 0.0))
+        if oldest is None or monotonic() - since < self.bounds.pause_seconds:
             return False
         self.note_idle(oldest, idle=False)
         oldest.close()
@@ -163,7 +165,7 @@ class Connections:
     def note_idle(self, connection: Connection, *, idle: bool) -> None:
         """Note whether *connection* waits for a request."""
         if idle:
-            self._idle[connection] = None
+            self._idle[connection] = monotonic()
         else:
             self._idle.pop(connection, None)
 
