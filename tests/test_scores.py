@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from time import perf_counter
 
 import msgspec
 import numpy as np
@@ -153,3 +154,24 @@ def test_ranking_gives_the_first_of_the_sorted_scores(values, top_k):
     numbers = range(len(values))
     best = sorted(numbers, key=lambda number: -values[number])[:top_k]  # sorted is stable
     assert [score.label for score in ranked] == [str(number) for number in best]
+
+
+@given(
+    st.lists(st.sampled_from([-np.inf, -1.0, -0.0, 0.0, 0.5, 2.0]), min_size=120, max_size=200),
+    st.none() | st.integers(1, 210),
+)
+def test_many_labels_are_ranked_as_few(values, top_k):
+    scores, labels = np.array(values, np.float32), [str(number) for number in range(len(values))]
+    many = rank(scores, labels, top_k)
+    best = sorted(range(len(values)), key=lambda number: -values[number])[:top_k]
+    assert [(one.label, one.score) for one in many] == [
+        (str(number), values[number]) for number in best
+    ]
+
+
+def test_the_best_few_of_very_many_labels_take_a_moment():
+    scores = np.random.default_rng(5).random(1_000_000).astype(np.float32)
+    labels = [""] * len(scores)
+    started = perf_counter()
+    assert len(rank(scores, labels, 5)) == 5
+    assert perf_counter() - started < 0.3  # a sort of all takes seconds

@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from labelwise.core.scores import Score
@@ -14,7 +14,7 @@ from labelwise.engine.nesting import MOST_LEVELS, check_depth
 from labelwise.errors import BadInput, TooLarge
 from labelwise.server.front import json_response
 from labelwise.server.tei import _ADVICE, PredictQuery, _texts
-from labelwise.server.wire import Parameters, check_size, decode, read_query, shown
+from labelwise.server.wire import Parameters, check_answer, check_size, decode, read_query, shown
 
 MARK = "ZEBRA"  # stands for a text, which no message may repeat
 DEEP = 100_000
@@ -351,6 +351,18 @@ def test_half_of_a_surrogate_pair_changes_nothing_else():
         assert refusal(bad % number).startswith("top_k must be ")
 
 
+ESCAPES = [rb"\ud83d", rb"\uDE00", rb"\u0041", rb"\\", rb"\"", rb"\n", b"u", b"d83d", "é".encode()]
+
+
+@given(st.lists(st.sampled_from(ESCAPES)))
+@example([rb"\\", rb"\ud83d", rb"\ude00"])
+@example([rb"\\", b"u", b"d83d", rb"\uDE00"])
+def test_halves_are_replaced_as_a_reader_of_json_finds_them(pieces):
+    body = b'{"inputs":"' + b"".join(pieces) + b'"}'
+    text = json.loads(body)["inputs"]
+    assert texts(body) == [text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")]
+
+
 @given(st.recursive(st.none() | st.booleans() | st.floats() | ANY_TEXT, st.lists) | st.binary())
 def test_any_body_is_a_query_or_bad_input(body):
     for read in (read_query, predict):
@@ -393,6 +405,22 @@ def test_texts_and_characters_have_limits():
         check_size(few, most_texts=2, most_characters=7)
     with pytest.raises(TooLarge, match=r"^7 characters in one request; send 6 at most$"):
         check_size(few, most_texts=3, most_characters=6)
+
+
+def test_scores_of_an_answer_have_a_limit():
+    assert check_answer(1_024, 90, None) == 92_160
+    assert check_answer(1_024, 4_271, 5) == 5_120
+    assert check_answer(1, 100_000, None) == 100_000
+    with pytest.raises(TooLarge) as refused:
+        check_answer(1_024, 4_271, None)
+    assert str(refused.value) == (
+        "1024 texts with 4271 labels each are more than the 100000 scores of one answer; "
+        "set top_k to 97 or less, or send fewer texts"
+    )
+    with pytest.raises(TooLarge, match=r"^1 texts with 200000 labels .*; set top_k to 100000 or"):
+        check_answer(1, 200_000, None)
+    with pytest.raises(TooLarge, match=r"^500 texts .* a model of 100000 labels; send 100 at most"):
+        check_answer(500, 100_000, 1)
 
 
 def test_scores_are_written_as_labels_and_numbers():

@@ -23,7 +23,7 @@ from labelwise.errors import BadInput
 from labelwise.server import hub, tei
 from labelwise.server.access import Access
 from labelwise.server.caller import Bodies, read_timeout, within
-from labelwise.server.front import Door, Front, error_response, json_response
+from labelwise.server.front import Door, Front, error_response, header_value, json_response
 from labelwise.server.logs import log_request
 from labelwise.server.metrics import Metrics
 from labelwise.server.openapi import describe
@@ -163,7 +163,7 @@ async def classify(request: Request) -> Response:
     }
     response = json_response(scores[0] if flat and query.is_single else scores, headers=headers)
     for warning in _warnings(found.rows, unknown, entry):
-        response.headers.append("x-hf-warning", warning)
+        response.headers.append("x-hf-warning", header_value(warning))
     return response
 
 

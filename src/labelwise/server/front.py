@@ -7,6 +7,7 @@ import logging
 import re
 import traceback
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import msgspec
@@ -32,6 +33,7 @@ _log = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"[!-~]{1,200}")
 _EXPOSED = "x-compute-type, x-compute-time, x-request-id"
 _PREFLIGHT_SECONDS = "600"
+_VISIBLE = bytes(range(0x20, 0x7F))
 _CHALLENGE = 'Bearer realm="Authentication required", charset="UTF-8"'
 
 
@@ -179,15 +181,26 @@ def _options(request: Request, allowed: str, *, cors: bool) -> Response:
         headers["access-control-allow-methods"] = allowed
         headers["access-control-max-age"] = _PREFLIGHT_SECONDS
         asked = request.headers.get("access-control-request-headers")
-        if asked and asked.isprintable():
-            headers["access-control-allow-headers"] = asked
+        if asked:
+            headers["access-control-allow-headers"] = header_value(asked)
             headers["vary"] = "access-control-request-headers"
     return Response(status_code=204, headers=headers)
 
 
-def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def json_response(
+    value: Any, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
     """*value* as JSON; `msgspec` knows how."""
-    return Response(msgspec.json.encode(value), status, headers, "application/json")
+    safe = {name: header_value(text) for name, text in (headers or {}).items()}
+    return Response(msgspec.json.encode(value), status, safe, "application/json")
+
+
+def header_value(text: str) -> str:
+    """*text* as the value of a header: what is no visible ASCII or a space is percent-encoded.
+
+    All that a request or a model gives to a header comes through here.
+    """
+    return text if text.isascii() and text.isprintable() else quote(text, safe=_VISIBLE)
 
 
 def error_response(error: Exception, request_id: str = "") -> Response:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from labelwise.errors import BadInput, ModelNotFound
-from labelwise.server.front import json_response
+from labelwise.server.front import header_value, json_response
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -31,7 +31,7 @@ async def list_models(request: Request) -> Response:
     response = json_response([_describe(entry, expand, listed=True) for entry in page])
     if most and first + most < len(found):
         following = request.url.include_query_params(cursor=first + most)
-        response.headers["link"] = f'<{following}>; rel="next"'
+        response.headers["link"] = header_value(f'<{following}>; rel="next"')
     return response
 
 

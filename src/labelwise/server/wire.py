@@ -17,7 +17,7 @@ from msgspec import UNSET, Meta, UnsetType
 from labelwise.core.parameters import ADVICE, read_truncation
 from labelwise.core.scores import Function
 from labelwise.engine.nesting import check_depth
-from labelwise.engine.text import Text, Truncation, characters, without_halves
+from labelwise.engine.text import Text, Truncation, characters
 from labelwise.errors import BadInput, TooLarge
 
 if TYPE_CHECKING:
@@ -73,14 +73,19 @@ class Query(msgspec.Struct):
     ]
     parameters: Parameters | None = None
     options: Annotated[
-        Any,
+        msgspec.Raw | UnsetType,  # nothing of it is made into objects, whatever it is
         Meta(description="use_cache: false computes the answer anew; all else is ignored."),
-    ] = None
+    ] = UNSET
 
     @property
     def fresh(self) -> bool:
         """Whether the answer is to be computed even if it is known."""
-        return isinstance(self.options, dict) and self.options.get("use_cache") is False
+        if self.options is UNSET:
+            return False
+        try:
+            return bool(_decoder(_Options).decode(self.options).use_cache == b"false")
+        except msgspec.DecodeError:
+            return False
 
     @property
     def texts(self) -> list[Text]:
@@ -94,16 +99,30 @@ class Query(msgspec.Struct):
         return not isinstance(self.inputs, list)
 
 
+class _Options(msgspec.Struct):
+    """What is read of the options."""
+
+    use_cache: msgspec.Raw = msgspec.Raw(b"true")
+
+
 class _Names(msgspec.Struct):
     """The names of the parameters that came, known or not."""
 
     parameters: dict[str, msgspec.Raw] | UnsetType | None = UNSET
 
 
+MOST_SCORES = 100_000  # of an answer: some 6 MB of JSON, and a tenth of a second to make
+MOST_LOGITS = 10_000_000  # of a request: 40 MB
+
 _Body = Query | str | Items
 _KNOWN = frozenset(Parameters.__struct_fields__)
 _NAME = re.compile(r"[A-Za-z_]\w{0,39}", re.ASCII)
-_SURROGATE = re.compile("[\ud800-\udfff]")
+# An escape in JSON: a pair of surrogates, half of one, or any other.
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
 # What msgspec says: what is wrong, which may quote a text, and where.
 _REASON = re.compile(r"(.*?)(?: - at `\$([\w.\[\]]*)`)?", re.DOTALL)
 _TYPES = re.compile(r"Expected `[\w| ]+`, got `([\w| ]+)`")
@@ -164,12 +183,8 @@ def decode(body: bytes, into: Any, advice: Mapping[str, str] = _ADVICE) -> Any:
             return _decoder(into).decode(_repaired(body))
     except msgspec.ValidationError as reason:
         raise BadInput(_explained(str(reason), advice)) from None
-    except json.JSONDecodeError as reason:
-        raise BadInput(
-            f"the body is not valid JSON: {reason.msg.removesuffix(' at')} at character "
-            f"{reason.pos}; a text that begins with a brace, a bracket or a quotation mark must be "
-            "sent as JSON"
-        ) from None
+    except msgspec.DecodeError:
+        raise _malformed(body) from None
 
 
 _decoder = cache(msgspec.json.Decoder)
@@ -189,6 +204,29 @@ def check_size(texts: list[Text], *, most_texts: int, most_characters: int) -> i
     return length
 
 
+def check_answer(texts: int, labels: int, top_k: int | None) -> int:
+    """How many scores so many *texts* get, of so many *labels*, or the *top_k* best of them.
+
+    Raises:
+        TooLarge: They are more than one answer may have.
+    """
+    if texts > 1 and texts * labels > MOST_LOGITS:
+        raise TooLarge(
+            f"{texts} texts in one request to a model of {labels} labels; "
+            f"send {max(MOST_LOGITS // labels, 1)} at most"
+        )
+    most = MOST_SCORES // texts  # of one text
+    if min(labels, top_k or labels) > most:
+        advice = (
+            "send fewer texts" if most < 1 else f"set top_k to {most} or less, or send fewer texts"
+        )
+        raise TooLarge(
+            f"{texts} texts with {min(labels, top_k or labels)} labels each are more than the "
+            f"{MOST_SCORES} scores of one answer; {advice}"
+        )
+    return texts * min(labels, top_k or labels)
+
+
 def shown(name: str) -> str:
     """The *name* of a parameter, if it is a name: what else stands there is not repeated."""
     return name if _NAME.fullmatch(name) else "(not a name)"
@@ -201,33 +239,29 @@ def _decoded(body: bytes) -> str:
         raise BadInput(str(reason)) from None  # names a byte and its place, as the contract asks
 
 
-def _refuse_constant(name: str) -> None:
-    raise BadInput(f"the body is not valid JSON: {name} is no value of JSON")
-
-
 def _repaired(body: bytes) -> bytes:
-    """*body*, which is JSON, with every half of a surrogate pair in its strings replaced.
+    """*body*, which is JSON, with U+FFFD for every half of a surrogate pair."""
+    return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], body)
 
-    Python's own reader knows such halves. Numbers stay as they are written.
-    """
-    value = json.loads(
-        _decoded(body), parse_int=_number, parse_float=_number, parse_constant=_refuse_constant
+
+def _malformed(body: bytes) -> BadInput:
+    """The reason why *body* is not JSON, and its place. Python's own reader counts characters."""
+    try:
+        # Numbers are not looked at: there may be more digits than Python wants to read.
+        json.loads(body.decode(), parse_int=str, parse_float=str, parse_constant=_refuse_constant)
+        said = "it cannot be read"
+    except json.JSONDecodeError as reason:
+        said = f"{reason.msg.removesuffix(' at')} at character {reason.pos}"
+    except BadInput as reason:
+        said = str(reason)
+    return BadInput(
+        f"the body is not valid JSON: {said}; a text that begins with a brace, a bracket or a "
+        "quotation mark must be sent as JSON"
     )
-    return msgspec.json.encode(_whole(value))
 
 
-def _number(digits: str) -> msgspec.Raw:
-    return msgspec.Raw(digits.encode())
-
-
-def _whole(value: Any) -> Any:
-    if isinstance(value, str) and _SURROGATE.search(value):
-        return without_halves(value)
-    if isinstance(value, list):
-        return [_whole(item) for item in value]
-    if isinstance(value, dict):
-        return {_whole(key): _whole(item) for key, item in value.items()}
-    return value
+def _refuse_constant(name: str) -> None:
+    raise BadInput(f"{name} is no value of JSON")
 
 
 def _explained(reason: str, advice: Mapping[str, str]) -> str:
