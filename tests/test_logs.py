@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import logging
 import re
@@ -12,7 +14,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from labelwise.core.catalogue import Catalogue
+from labelwise.server.app import create_app
 from labelwise.server.logs import JsonFormatter, TextFormatter
+from labelwise.settings import Settings
 from serving import EMBEDDED, ask, command, until, within
 
 MARK = "ZEBRA"  # stands for a text
@@ -233,6 +238,28 @@ def test_failures_and_warnings_are_records_too(lines):
     )
     (warning,) = [one for one in lines if one["logger"] == "py.warnings"]
     assert "a warning\nof two lines" in warning["message"]
+
+
+def test_what_nobody_caught_is_logged_without_what_it_says(caplog):
+    async def fail():
+        raise KeyError(MARK)
+
+    async def main():
+        app = create_app(Catalogue.load(), Settings())
+        async with app.router.lifespan_context(app):
+            task = asyncio.create_task(fail())
+            await asyncio.wait([task])
+            del task
+            gc.collect()
+            asyncio.get_running_loop().call_soon(int, MARK)
+            await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+    lines = [TextFormatter().format(one) for one in caplog.records]
+    assert len(lines) == 2
+    assert "a failure that nobody caught (KeyError at " in lines[0]
+    assert "a failure that nobody caught (ValueError at " in lines[1]
+    assert MARK not in str(lines)
 
 
 def test_no_line_has_a_text_or_an_access_token(lines):

@@ -24,7 +24,7 @@ from labelwise.server import hub, tei
 from labelwise.server.access import Access
 from labelwise.server.caller import Bodies, read_timeout, within
 from labelwise.server.front import Door, Front, error_response, header_value, json_response
-from labelwise.server.logs import log_request
+from labelwise.server.logs import log_failure, log_request
 from labelwise.server.metrics import Metrics
 from labelwise.server.openapi import describe
 from labelwise.server.visit import UNKNOWN, visit_of
@@ -69,6 +69,7 @@ class Server:
     @asynccontextmanager
     async def running(self, _: Starlette) -> AsyncIterator[None]:
         """The engine works inside; afterwards it has ended."""
+        asyncio.get_running_loop().set_exception_handler(log_failure)
         self.batcher.start()
         yield
         await self.batcher.close()

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from labelwise.errors import one_line
 
 if TYPE_CHECKING:
+    import asyncio
+
     from labelwise.server.visit import Visit
 
+_log = logging.getLogger(__name__)
 _requests = logging.getLogger("labelwise.requests")
 
-# What every record has, and what uvicorn adds for terminals.
-_USUAL = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "color_message"}
+# What every record has.
+_USUAL = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 
 
 class TextFormatter(logging.Formatter):
@@ -81,6 +84,11 @@ def log_request(visit: Visit) -> None:
         shown,
         extra=fields,
     )
+
+
+def log_failure(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what nobody on the event loop caught. asyncio's own words would quote the exception's."""
+    _log.error("a failure that nobody caught", exc_info=context.get("exception"))
 
 
 def _time(record: logging.LogRecord) -> str:
