@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
 # Letters that are a grapheme of their own beside one another and beside spaces: none is a mark, a
 # jamo, a joiner, part of an emoji or what attaches to the next. So a normalizer, of characters or
-# of graphemes, makes of each the same wherever it stands. Latin, Greek, Cyrillic, Hebrew, Arabic,
-# Devanagari, kana, CJK, Hangul and full-width letters.
+# of graphemes, makes of each the same wherever it stands. Latin, Greek, Cyrillic, Armenian, Hebrew,
+# Arabic, Devanagari, Thai, Georgian, punctuation, kana, CJK, Hangul and full-width letters.
 _CJK = "\u4e00-\u9fff"
 _LETTERS = (
-    "!-~\u00c0-\u024f\u0370-\u0482\u048a-\u052f\u05d0-\u05ea\u0620-\u064a\u0671-\u06d3"
-    f"\u0905-\u0939\u3001\u3002\u3041-\u3096\u30a1-\u30fa{_CJK}\uac00-\ud7a3\uff01-\uff5e"
+    "!-~\u00c0-\u024f\u0370-\u0482\u048a-\u052f\u0531-\u0556\u0561-\u0586\u05d0-\u05ea"
+    "\u0620-\u064a\u0671-\u06d3\u0905-\u0939\u0e01-\u0e2e\u10d0-\u10fa\u2010-\u2027"
+    f"\u3001\u3002\u3008-\u3011\u3041-\u3096\u30a1-\u30fa{_CJK}\uac00-\ud7a3\uff01-\uff5e"
 )
 _PLACES_TRIED = 64  # between two letters of which the normalizer makes something else
 
