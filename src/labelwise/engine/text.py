@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -94,7 +95,7 @@ class Tokenizer:
         *,
         truncation: Truncation = "longest_first",
         max_length: int | None = None,
-        first: int = 1,
+        numbers: Iterable[int] | None = None,
         most: int | None = None,
     ) -> list[Encoded]:
         """Each of *texts* as ids, a long one cut as *truncation* says.
@@ -107,7 +108,7 @@ class Tokenizer:
                 alike; only one of the two, which must keep an id; or none.
             max_length: The most ids of a text, special ids included, where that is fewer than
                 `limit`. One below `least` counts as `least`.
-            first: The number by which errors call the first of *texts*.
+            numbers: The numbers by which errors call *texts*; from 1 where None.
             most: The most characters that may be read of a text at once, which bounds the memory.
 
         Raises:
@@ -120,7 +121,7 @@ class Tokenizer:
         # They would halve a time that is small beside the model's.
         return [
             self._encode(text, number, truncation, limit, most)
-            for number, text in enumerate(texts, start=first)
+            for text, number in zip(texts, numbers or count(1), strict=False)
         ]
 
     def _encode(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
+from sys import getsizeof
 from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
@@ -12,20 +13,23 @@ from starlette.requests import ClientDisconnect
 from labelwise.errors import BadInput, Expired, Overloaded, TooLarge, TooSlow
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from starlette.requests import Request
+
+    from labelwise.engine.text import Text
 
 _PAUSE_SECONDS = 30  # without a byte of the body
 # Most answers are there before: to wait for a caller's end takes longer than it could save.
 _UNWATCHED_SECONDS = 0.05
-_BODIES_AT_ONCE = 25  # of the largest size that a body may have
+_MOST_HELD = 64_000_000  # bytes of bodies that arrive and of texts that wait; or one body
 
 
 class Bodies:
-    """Reads bodies of requests, none longer than *most* bytes, and not too many of them at once.
+    """Reads bodies of requests, none longer than *most* bytes, and bounds the memory of all.
 
-    Its state is how many bytes it has read of bodies that are not whole yet, and who reads them.
+    Its state is how many bytes it has read of bodies that are not whole yet, and who reads them;
+    and how many the texts take that wait.
     """
 
     def __init__(self, most: int) -> None:
@@ -40,7 +44,7 @@ class Bodies:
         Raises:
             TooLarge: It is too long; what was read of it is forgotten.
             TooSlow: No byte came for half a minute.
-            Overloaded: Too many long bodies arrive at once, or the server ends.
+            Overloaded: Too many long requests come at once, or the server ends.
             ClientDisconnect: The caller left.
         """
         if self._ending:
@@ -66,6 +70,26 @@ class Bodies:
             self._held -= len(body)
         return bytes(body)
 
+    @contextmanager
+    def hold(self, texts: Sequence[Text]) -> Iterator[None]:
+        """Count *texts* among what is held, while their answer is waited for.
+
+        Raises:
+            Overloaded: Too many long requests came at once.
+        """
+        size = sum(
+            getsizeof(part)
+            for text in texts
+            for part in ((text,) if isinstance(text, str) else text)
+        )
+        del texts  # who waits inside lets them go sooner
+        self._held += size
+        try:
+            self._check_held()
+            yield
+        finally:
+            self._held -= size
+
     def end(self) -> None:
         """Refuse all bodies that are not whole from now on."""
         self._ending = True
@@ -78,7 +102,10 @@ class Bodies:
             raise self._refusal()
         if length > self._most:
             raise self._too_large()
-        if self._held > self._most * _BODIES_AT_ONCE:
+        self._check_held()
+
+    def _check_held(self) -> None:
+        if self._held > max(self._most, _MOST_HELD):
             raise Overloaded("too many long requests at once; try again in 1 s", 1, "bodies")
 
     def _too_large(self) -> TooLarge:
