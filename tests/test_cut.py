@@ -3,37 +3,62 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import random
 import re
-import time
+from itertools import product
+from pathlib import Path
+from random import Random
 
 import pytest
 import tokenizers
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
+from tokenizers.processors import TemplateProcessing
 
 import labelwise
 import sentencepiece_model
-from labelwise.engine import sentencepiece_files
+from labelwise.engine import text as text_module
 from labelwise.engine.cut import Cuts
 from labelwise.engine.text import Tokenizer
 from labelwise.errors import BadInput, TooLarge
-from padded import config, write_model, write_tokenizer
 
 # What stands beside a place, or what makes one that is none: by itself and with its neighbours.
 ODD = (
     *("a", "b", "B", "word", "Word", "x" * 101, "1", "12", "a.b", "don't", "'s", "...", "!?", "-"),
     *(" ", " ", " ", " ", "  ", "   ", "\n", "\r\n", "\t", "\x0b", "\x85", "\xa0", "\u2028"),
     *("\u3000", "\u200b", "\u200d", "\u2060", "\ufeff", "\u180e", "\x00", "\x1c", "\x7f", "\ufffd"),
-    *("\u0301", "\u0323", "\u0338", "\u0345", "\u20dd", "\ufe0f", "é", "É", "ſ", "İ", "ς", "¨"),
-    *("\u0600", "\u0d4e", "\u0e33", "क", "क्ष", "\u094d", "ب", "א", "д", "Д", "ｱ", "Ａ", "ﬁ", "½"),
+    *(
+        "\u0301",
+        "\u0323",
+        "\u0338",
+        "\u0345",
+        "\u20dd",
+        "\ufe0f",
+        "é",
+        "É",
+        "\u017f",
+        "İ",
+        "ς",
+        "¨",
+    ),
+    *(
+        "\u0600",
+        "\u0d4e",
+        "\u0e33",
+        "क",
+        "क्ष",
+        "\u094d",
+        "ب",
+        "א",
+        "д",
+        "Д",
+        "ｱ",
+        "\uff21",
+        "ﬁ",
+        "½",
+    ),
     *("北", "京", "北京", "\u4e00", "\uf900", "か", "が", "か\u3099", "、", "한", "\u1112\u1161"),
     *("\U0001f600", "\U0001f469\u200d\U0001f4bb", "\U0001f1eb\U0001f1f7", "\U00020000"),
     *("<mask>", "<pad>", "[MASK]", "[SEP]", "<user>", "<", ">", "▁", "Ġ", "``", "''"),
 )
-CORPUS = ["".join(ODD), " ".join(ODD), "a word and another word, don't! 北京 か한 " * 5]
 TOKENS = {  # added tokens that make places hard to find, or none at all
     "plain": [AddedToken("<user>"), AddedToken("<pad>", special=True)],
     "left": [AddedToken("<mask>", lstrip=True, special=True), AddedToken("word", lstrip=True)],
@@ -114,40 +139,29 @@ def places(cuts, text):
         start = place - 1
 
 
-def models_of(kind):
-    """A model that knows single letters, words, spaces and bytes."""
-    letters = sorted({*"".join(CORPUS), *pre_tokenizers.ByteLevel.alphabet(), "▁"})
-    if kind == "WordPiece":
-        words = ["[UNK]", *letters, *(f"##{letter}" for letter in letters), "word", "##ord"]
-        vocabulary = {word: number for number, word in enumerate(dict.fromkeys(words))}
-        return models.WordPiece(vocabulary, unk_token="[UNK]")
-    if kind == "BPE":
-        pairs = [
-            ("w", "o"),
-            ("r", "d"),
-            ("wo", "rd"),
-            ("Ġ", "a"),
-            ("▁", "a"),
-            ("a", " "),
-            (" ", "b"),
-        ]
-        words = ["[UNK]", *letters, *map("".join, pairs)]
-        vocabulary = {word: number for number, word in enumerate(dict.fromkeys(words))}
-        return models.BPE(vocabulary, pairs, unk_token="[UNK]", fuse_unk=True)
-    pieces = [("[UNK]", 0.0), *((letter, -5.0) for letter in letters), ("word", -1.0)]
-    more = [
-        ("▁word", -1.0),
-        ("a b", -1.0),
-        ("a▁b", -1.0),
-        ("▁▁", -1.0),
-        ("▁a", -2.0),
-        ("北京", -1.0),
-    ]
-    return models.Unigram([*pieces, *more], 0)
+LETTERS = sorted({*"".join(ODD), *pre_tokenizers.ByteLevel.alphabet(), "▁"})
+PAIRS = [("w", "o"), ("r", "d"), ("wo", "rd"), ("Ġ", "a"), ("▁", "a"), ("a", " "), (" ", "b")]
+PIECES = ["word", "▁word", "a b", "a▁b", "▁▁", "▁a", "北京", " a", "a "]
+
+
+def numbered(words):
+    return {word: number for number, word in enumerate(dict.fromkeys(["[UNK]", *words]))}
+
+
+UNKNOWN = {"unk_token": "[UNK]"}
+WORDS = [*LETTERS, *(f"##{letter}" for letter in LETTERS), "word", "##ord", "北京"]
+MODELS = {  # each knows words, letters, spaces and bytes
+    "WordPiece": models.WordPiece(numbered(WORDS), **UNKNOWN),
+    "BPE": models.BPE(numbered([*LETTERS, *map("".join, PAIRS)]), PAIRS, fuse_unk=True, **UNKNOWN),
+    "Unigram": models.Unigram(
+        [("[UNK]", 0.0), *((letter, -5.0) for letter in LETTERS), *((one, -1.0) for one in PIECES)],
+        0,
+    ),
+}
 
 
 def made(model, normalizer, pre_tokenizer, tokens):
-    rust = tokenizers.Tokenizer(models_of(model))
+    rust = tokenizers.Tokenizer(MODELS[model])
     if NORMALIZERS[normalizer] is not None:
         rust.normalizer = NORMALIZERS[normalizer]
     if PRE_TOKENIZERS[pre_tokenizer] is not None:
@@ -156,38 +170,139 @@ def made(model, normalizer, pre_tokenizer, tokens):
     return rust
 
 
-texts = st.lists(st.one_of(st.sampled_from(ODD), st.text(max_size=3)), max_size=40).map("".join)
+def written(random):
+    """A text of what makes places, and of what makes none."""
+    letters = (lambda: random.choice(ODD), lambda: chr(random.randrange(0xD800)))
+    kinds = random.choices(letters, (9, 1), k=random.randrange(1, 40))
+    return "".join(kind() for kind in kinds)
 
 
-@pytest.mark.parametrize("pre_tokenizer", PRE_TOKENIZERS)
+UNSAFE = {"strip both", "two words", "any", "underlined", "prepended"}
+
+
 @pytest.mark.parametrize("normalizer", NORMALIZERS)
-def test_a_text_falls_apart_at_every_place_found(normalizer, pre_tokenizer):
-    r = random.Random(hash((normalizer, pre_tokenizer)))
-    n = 0
-    for model in ("WordPiece", "BPE", "Unigram"):
-        for tokens in TOKENS:
-            rust = made(model, normalizer, pre_tokenizer, tokens)
-            cuts = Cuts.of(rust)
-            if cuts._place.pattern == "(?!)":
-                continue
-            for _ in range(ROUNDS):
-                text = "".join(
-                    r.choice(ODD)
-                    if r.random() < 0.9
-                    else chr(r.choice([r.randrange(0x3000), r.randrange(0xD800)]))
-                    for _ in range(r.randrange(1, 40))
-                )
-                whole = ids(rust, text)
-                for place in places(cuts, text):
-                    n += 1
-                    assert ids(rust, text[:place]) + ids(rust, text[place:]) == whole, (
-                        model,
-                        tokens,
-                        text,
-                        place,
-                        text[place - 3 : place + 4],
-                    )
-    print(n)
+def test_a_text_falls_apart_at_every_place_found(normalizer):
+    random, found = Random(normalizer), 0  # noqa: S311
+    for model, pre_tokenizer, tokens in product(MODELS, PRE_TOKENIZERS, TOKENS):
+        rust = made(model, normalizer, pre_tokenizer, tokens)
+        cuts = Cuts.of(rust)
+        for text in [written(random) for _ in range(6)] if cuts.any else ():
+            for place in places(cuts, text):
+                apart = ids(rust, text[:place]) + ids(rust, text[place:])
+                assert apart == ids(rust, text), (model, pre_tokenizer, tokens, text, place)
+                found += 1
+    assert (found > 50) == (normalizer not in UNSAFE)
 
 
-ROUNDS = 500
+@pytest.mark.parametrize(
+    ("change", "safe"),
+    [
+        ({}, True),
+        ({"normalizer": "two words"}, False),
+        ({"normalizer": "any"}, False),
+        ({"normalizer": "prepended"}, False),
+        ({"pre_tokenizer": "none"}, False),
+        ({"pre_tokenizer": "metaspace"}, True),
+        ({"pre_tokenizer": "metaspace whole"}, False),
+        ({"pre_tokenizer": "bytes spaced"}, True),
+        ({"pre_tokenizer": "bytes whole"}, False),
+        ({"pre_tokenizer": "letters"}, False),
+        ({"pre_tokenizer": "scripts"}, False),
+        ({"tokens": "left"}, True),
+        ({"tokens": "right"}, False),
+        ({"tokens": "spaced"}, False),
+    ],
+    ids=str,
+)
+def test_places_are_known_of_the_usual_tokenizers_alone(change, safe):
+    usual = {"model": "BPE", "normalizer": "none", "pre_tokenizer": "split", "tokens": "plain"}
+    cuts = Cuts.of(made(**usual | change))
+    assert cuts.any == safe
+    assert (next(places(cuts, "one two"), None) == 3) == safe
+
+
+def long_texts(random):
+    """Texts and pairs far longer than 9 ids, and some that are not."""
+    texts = ["".join(random.choices(ODD, k=size)) for size in (20, 200, 400)]
+    texts += [" ".join(random.choices(ODD, k=200)), "word " * 99, "北京" * 99, "!" * 300, " " * 300]
+    return [*texts, *random.sample(list(product(texts, texts)), 12)]
+
+
+@pytest.mark.parametrize("keeps_end", [False, True])
+@pytest.mark.parametrize(
+    ("normalizer", "pre_tokenizer", "tokens"),
+    [
+        ("bert", "bert", "plain"),
+        ("none", "bytes", "left"),
+        ("forms", "bytes spaced", "plain"),
+        ("albert", "metaspace", "whole words"),
+        ("rules", "split metaspace first", "odd"),
+        ("strip", "digits bytes", "right"),
+    ],
+)
+def test_a_long_text_has_the_ids_that_it_has_when_it_is_read_to_its_end(
+    monkeypatch, keeps_end, normalizer, pre_tokenizer, tokens
+):
+    monkeypatch.setattr(text_module, "_FEW_CHARACTERS", 16)
+    random = Random(f"{normalizer} {pre_tokenizer} {keeps_end}")  # noqa: S311
+    for model, special in product(MODELS, (2, 3)):
+        rust = made(model, normalizer, pre_tokenizer, tokens)
+        frame = ["a", *"b" * (special - 1)]
+        rust.post_processor = TemplateProcessing(
+            single=["a", "$A", "b"],
+            pair=["a", "$A", *["b"] * (special - 1), "$B:1"],
+            special_tokens=[(name, rust.token_to_id(name)) for name in {*frame}],
+        )
+        ours = Tokenizer(
+            9, special + 1, rust, _typed=True, _keeps_end=keeps_end, _cuts=Cuts.of(rust)
+        )
+        whole = dataclasses.replace(ours, _cuts=NONE)
+        for text, truncation, most in product(long_texts(random), TRUNCATIONS, (5, 8, 9)):
+            assert outcome(ours, text, truncation, most) == outcome(whole, text, truncation, most)
+
+
+NONE = Cuts.of(tokenizers.Tokenizer(models.BPE()))
+TRUNCATIONS = ("longest_first", "only_first", "only_second", "do_not_truncate")
+
+
+def outcome(tokenizer, text, truncation, most):
+    """The ids and types of *text*, and whether it was cut; or that it is refused."""
+    try:
+        (encoded,) = tokenizer.encode([text], truncation=truncation, max_length=most)
+    except BadInput as refusal:
+        return re.sub(r"(at least )?\d+ ids", "N ids", str(refusal))
+    return encoded.ids.tolist(), encoded.types.tolist(), encoded.truncated
+
+
+@pytest.fixture(scope="module")
+def embedded():
+    folder = Path(labelwise.__path__[0]) / "builtin" / "minilm-l6-sst2"
+    return Tokenizer.open(folder, 512, "bert")
+
+
+@pytest.mark.parametrize(
+    "text", ["A fine film. " * 80_000, "北京" * 500_000, ("x" * 99 + " ") * 10_000], ids=len
+)
+def test_of_a_text_without_end_little_is_read(embedded, text):
+    (encoded,) = embedded.encode([text], most=20_000)
+    assert (len(encoded), encoded.truncated) == (512, True)
+    (beginning,) = embedded.encode([text[:8000]])
+    assert encoded.ids.tolist() == beginning.ids.tolist()
+
+
+def test_a_long_pair_is_counted_in_pieces_where_it_matters_which_is_longer(embedded):
+    for first, second in [(20_000, 20_001), (20_001, 20_000), (20_000, 20_000)]:
+        (encoded,) = embedded.encode([("good " * first, "bad " * second)], most=20_000)
+        assert int(encoded.types.sum()) == (256 if first <= second else 255)
+
+
+def test_a_text_that_cannot_be_read_in_parts_is_too_large(embedded):
+    embedded.encode(["b" * 30_000, ("b" * 30_000, "b")])
+    for text in ("b" * 20_001, ("b" * 20_000, "b")):
+        with pytest.raises(TooLarge, match="20001 characters of text 2 would have to become ids"):
+            embedded.encode(["b" * 20_000, text], most=20_000)
+
+
+def test_half_a_surrogate_pair_is_refused_wherever_it_is(embedded):
+    with pytest.raises(BadInput, match="text 1 is not valid Unicode"):
+        embedded.encode(["A fine film. " * 5000 + "\ud800"])

@@ -8,6 +8,7 @@ import pytest
 import tokenizers
 
 import labelwise
+from labelwise.engine import text as text_module
 from labelwise.engine.text import Tokenizer
 from labelwise.errors import BadInput
 
@@ -49,6 +50,12 @@ PAIRS = [
 LONG_ONES = {text for text in (*LONG, *PAIRS) if len("".join(text)) > 500}  # may be read in part
 
 TRUNCATIONS = ["longest_first", "only_first", "only_second"]
+
+
+@pytest.fixture(autouse=True)
+def little_is_read_at_first(monkeypatch):
+    """Texts of a thousand characters are far too long for these limits."""
+    monkeypatch.setattr(text_module, "_FEW_CHARACTERS", 0)
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from labelwise.engine.text import Encoded, Text
 
 # The most characters of a text that become ids at once. Each takes up to 800 bytes meanwhile.
-MOST_AT_ONCE = 100_000
+MOST_AT_ONCE = 2**17
 # The most characters of a short request: they take 10 ms, words of an odd kind 100.
 SHORT = 16_384
 _PART = 8_192  # characters of a long request, or one text more, after which others have their turn

@@ -175,7 +175,7 @@ class Inference(Forkable):
 
     def _start(self, request: _Request, texts: Texts, cache: Cache) -> _Flight:
         """Compute *texts* from now on, for everybody who joins."""
-        flight = _Flight(texts.keys())
+        flight = _Flight(list(texts))
         flight.task = asyncio.create_task(self._fly(flight, request, texts, cache))
         self._flights |= dict.fromkeys(texts, flight)
         return flight

@@ -39,6 +39,7 @@ _CUT_AWAY = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}  # takes space
 _CUT_BESIDE = {"Digits", "Punctuation"}  # leaves spaces as they are
 _KNOWN = _CUT_AWAY | _CUT_BESIDE | {"ByteLevel", "Metaspace"}
 _SPACE = re.compile(r"\s")
+_NOWHERE = "(?!)"  # which is found in no text
 _WIDTH = 5  # characters that are looked at
 
 
@@ -72,22 +73,27 @@ class Cuts:
             and not any(re.search(f"[{_CJK}]", token.content) for token in tokens)
         ):  # the normalizer may set spaces around each: its result decides
             places.append(f"[ \n{_LETTERS}][{_CJK}][{_CJK}][ \n{_LETTERS}]")
-        known = "|".join(places) if spaces else "(?!)"
+        known = "|".join(places) if spaces else _NOWHERE
         return cls(normalized, re.compile(known), re.compile(parted))
+
+    @property
+    def any(self) -> bool:
+        """Whether there can be places at all."""
+        return self._place.pattern != _NOWHERE
 
     def beginning(self, text: str, size: int) -> str:
         """The first *size* characters of *text*, and what follows up to the next place.
 
         It is the whole *text* where that has less than twice as many, or no such place.
         """
-        if len(text) < 2 * size:
+        if len(text) < 2 * size or not self.any:
             return text
         return text[: self._find(text, size, len(text))]
 
     def end(self, text: str, size: int) -> str:
         """The last *size* characters of *text* and what is before, as `beginning` has the first."""
         last = len(text) - size
-        while len(text) >= 2 * size and last > 0:
+        while self.any and len(text) >= 2 * size and last > 0:
             if (place := self._find(text, max(last - size, 0), last)) is not None:
                 return text[place:]
             last -= size - _WIDTH

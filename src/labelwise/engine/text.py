@@ -24,6 +24,7 @@ Text = str | tuple[str, str]  # a text, or a pair
 # few ids, four times as many, and so on: words of Western languages have 4 or 5 for an id.
 _CHARACTERS_PER_ID = 8
 _MORE = 4
+_FEW_CHARACTERS = 4096  # to read fewer saves no time
 # What loses ids where a text is too long; a text that is no pair counts as a first one.
 Truncation = Literal["longest_first", "only_first", "only_second", "do_not_truncate"]
 
@@ -130,8 +131,9 @@ class Tokenizer:
         if not isinstance(text, str):
             _check_types(text, number)
         read = text
-        if characters((text,)) > 2 * _CHARACTERS_PER_ID * limit:
-            read = self._needed(text, number, limit, most)
+        size = max(_CHARACTERS_PER_ID * limit, _FEW_CHARACTERS)
+        if characters((text,)) > 2 * size:
+            read = self._needed(text, number, limit, size, most)
         encoding = self._read(read, number, most)
         ids = np.array(encoding.ids, dtype=np.int64)
         types = (
@@ -146,7 +148,7 @@ class Tokenizer:
         first, second = map(len, places)
         if read is not text and room % 2 and min(first, second) > room:
             # The longer one keeps one id more.
-            first, second = self._lengths(text, number, limit, most)
+            first, second = self._lengths(text, number, size, most)
         shares = _shares(first, second, room, truncation)
         if shares is None:
             whose = "max_length allows" if limit < self.limit else "the model reads"
@@ -180,30 +182,28 @@ class Tokenizer:
             _check_unicode(text, number)
             raise BadFile(f"the tokenizer fails on text {number}; its files are broken") from None
 
-    def _needed(self, text: Text, number: int, limit: int, most: int | None) -> Text:
+    def _needed(self, text: Text, number: int, limit: int, size: int, most: int | None) -> Text:
         """So much of a long *text* as keeps the same ids; of each text of a pair.
 
         More than *limit* ids stay of a text that loses some: it does not count how many they were,
-        but for which text of a pair is the longer one.
+        but for which text of a pair is the longer one. *size* characters are tried first.
         """
         _check_unicode(text, number)
-        parts = [self._needed_part(part, number, limit, most) for part in _parts(text)]
+        parts = [self._needed_part(part, number, limit, size, most) for part in _parts(text)]
         if sum(map(len, parts)) == characters((text,)):
             return text
         return parts[0] if isinstance(text, str) else (parts[0], parts[1])
 
-    def _needed_part(self, part: str, number: int, limit: int, most: int | None) -> str:
+    def _needed_part(self, part: str, number: int, limit: int, size: int, most: int | None) -> str:
         take = self._cuts.end if self._keeps_end else self._cuts.beginning
-        size = _CHARACTERS_PER_ID * limit
         while len(taken := take(part, size)) < len(part):
             if len(self._read(taken, number, most, frame=False)) > limit:
                 break
             size *= _MORE
         return taken
 
-    def _lengths(self, text: Text, number: int, limit: int, most: int | None) -> list[int]:
-        """How many ids each text of a pair has, piece by piece."""
-        size = _CHARACTERS_PER_ID * limit
+    def _lengths(self, text: Text, number: int, size: int, most: int | None) -> list[int]:
+        """How many ids each text of a pair has, by pieces of that *size*."""
         return [
             sum(
                 len(self._read(piece, number, most, frame=False))
