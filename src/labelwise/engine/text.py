@@ -253,7 +253,8 @@ def _check_types(text: Text, number: int) -> None:
 
 def _check_unicode(text: Text, number: int) -> None:
     try:
-        "".join(text).encode()
+        for part in _parts(text):
+            part.encode()
     except UnicodeEncodeError:
         raise BadInput(
             f"text {number} is not valid Unicode: it holds half of a surrogate pair"

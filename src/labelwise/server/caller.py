@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _PAUSE_SECONDS = 30  # without a byte of the body
 # Most answers are there before: to wait for a caller's end takes longer than it could save.
 _UNWATCHED_SECONDS = 0.05
+_BLOCK_BYTES = 2**18
 _MOST_HELD = 64_000_000  # bytes of bodies that arrive and of texts that wait; or one body
 
 
@@ -51,24 +52,30 @@ class Bodies:
             raise self._refusal()
         if int(request.headers.get("content-length", "0")) > self._most:
             raise self._too_large()
-        body = bytearray()  # many small pieces would take far more memory than their bytes
+        # Many small pieces would take far more memory than their bytes; one that grows leaves holes
+        # of all sizes in the memory of the process.
+        blocks, length = [bytearray()], 0
         scope = asyncio.timeout(_PAUSE_SECONDS)
         try:
             async with scope:
                 self._reading.add(scope)
                 async for chunk in request.stream():
-                    body += chunk
+                    if len(blocks[-1]) + len(chunk) > _BLOCK_BYTES:
+                        blocks.append(bytearray())
+                    blocks[-1] += chunk
+                    length += len(chunk)
                     self._held += len(chunk)
-                    self._check(len(body))
+                    self._check(length)
                     scope.reschedule(asyncio.get_running_loop().time() + _PAUSE_SECONDS)
+            return b"".join(blocks)
         except TimeoutError:
             if self._ending:
                 raise self._refusal() from None
             raise TooSlow(f"no byte of the body came for {_PAUSE_SECONDS} s; send it") from None
         finally:
             self._reading.discard(scope)
-            self._held -= len(body)
-        return bytes(body)
+            self._held -= length
+            blocks.clear()  # an error keeps this frame while the rest of the body still comes
 
     @contextmanager
     def hold(self, texts: Sequence[Text]) -> Iterator[None]:
