@@ -151,22 +151,19 @@ class Batcher(Forkable):
 
     @contextmanager
     def place_for(
-        self, model: Model, texts: int, characters: int, deadline: float
+        self, model: Model, texts: int, characters: int = 0, deadline: float = math.inf
     ) -> Iterator[None]:
         """Hold places in the queue for so many *texts* while they are turned into ids of *model*.
+
+        The time that takes counts where they have so many *characters*.
 
         Raises:
             TooLarge: They are more than may ever wait.
             Overloaded: There is no room for them now, or they would not be ids by the *deadline*.
         """
         with self._changed:
-            work = characters * self._queue.lines[model].reading_pace
             self._check_room(texts)
-            self._check_work(work, f"{characters} characters")
-            left = deadline - monotonic()
-            if self._reading.seconds_before(characters, work) > left:
-                raise self._late(left)
-            reading = self._reading.add(characters, work)
+            reading = self._admit_reading(model, characters, deadline) if characters else None
             self._queue.texts += texts
         try:
             yield
@@ -208,21 +205,30 @@ class Batcher(Forkable):
         """Put *job*, for which somebody waits so many *seconds*, into the queue; or refuse it."""
         work = job.ids * self._queue.lines[job.model].pace / self._streams
         self._check_room(len(job.texts))
-        self._check_work(work, f"{job.ids} ids")
+        self._check_work(work, job.ids, "ids")
         done = self._queue.seconds / self._streams + work  # at the latest: closer takes longer
         if done > seconds and self._queue.seconds_before(job) / self._streams > seconds:
             raise self._late(seconds)
         self._queue.add(job)
 
+    def _admit_reading(self, model: Model, characters: int, deadline: float) -> object:
+        """Have so many *characters* wait to become ids, or refuse them; a key to remove them by."""
+        work = characters * self._queue.lines[model].reading_pace
+        self._check_work(work, characters, "characters")
+        seconds = deadline - monotonic()
+        if self._reading.seconds_before(characters, work) > seconds:
+            raise self._late(seconds)
+        return self._reading.add(characters, work)
+
     def _waiting(self) -> float:
         """How many seconds of work wait."""
         return self._queue.seconds / self._streams + self._reading.seconds
 
-    def _check_work(self, work: float, what: str) -> None:
-        """Refuse *what* is so many seconds of *work* where that may not wait, now or ever."""
+    def _check_work(self, work: float, amount: int, unit: str) -> None:
+        """Refuse so many seconds of *work* where they may not wait, now or ever."""
         if work > self._most_seconds:
             raise TooLarge(
-                f"the texts have {what}, about {work:.0f} seconds of work; this server "
+                f"the texts have {amount} {unit}, about {work:.0f} seconds of work; this server "
                 f"takes {self._most_seconds:g} at once: send fewer texts a request"
             )
         waiting = self._waiting()

@@ -143,8 +143,8 @@ class Reading:
         return key
 
     def remove(self, key: object) -> None:
-        """They are ids."""
-        del self._works[key]
+        """What was added with that *key* is ids. There may be nothing."""
+        self._works.pop(key, None)
 
     def seconds_before(self, characters: int, seconds: float) -> float:
         """How long it takes until so many *characters*, work for *seconds*, are ids from now on.

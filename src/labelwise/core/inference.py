@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic, thread_time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -50,6 +51,16 @@ class _Request:
     truncation: Truncation
     max_length: int | None
     deadline: float  # on the monotonic clock
+
+    def encode(self, texts: Sequence[Text], numbers: Sequence[int]) -> list[Encoded]:
+        """*texts* as ids; errors call them by their *numbers*."""
+        return self.entry.model.encode(
+            texts,
+            truncation=self.truncation,
+            max_length=self.max_length,
+            numbers=numbers,
+            most=MOST_AT_ONCE,
+        )
 
 
 class _Flight:
@@ -233,32 +244,26 @@ class Inference(Forkable):
         self, request: _Request, texts: Sequence[Text], numbers: Sequence[int]
     ) -> list[Encoded]:
         """*texts* as ids, many of them off the event loop, with places held in the queue."""
-        model, size = request.entry.model, characters(texts)
+        size, started = characters(texts), monotonic()
+        if size <= _FEW_CHARACTERS:
+            with self._batcher.place_for(request.entry.model, len(texts)):
+                encoded = request.encode(texts, numbers)
+        else:
+            deadline, work = request.deadline, min(size, MOST_AT_ONCE * len(texts))
+            with self._batcher.place_for(request.entry.model, len(texts), work, deadline):
+                encode = partial(self._measured, request)
+                encoded = await self._encoders.run(encode, texts, numbers, size)
+        self._observe(request.entry.model, monotonic() - started)
+        return encoded
 
-        def encode(texts: Sequence[Text], numbers: Sequence[int]) -> list[Encoded]:
-            return model.encode(
-                texts,
-                truncation=request.truncation,
-                max_length=request.max_length,
-                numbers=numbers,
-                most=MOST_AT_ONCE,
-            )
-
-        def measured(texts: Sequence[Text], numbers: Sequence[int]) -> list[Encoded]:
-            started = thread_time()  # that of others is no part of the pace
-            encoded = encode(texts, numbers)
-            read = min(characters(texts), MOST_AT_ONCE * len(texts))
-            self._batcher.learn_reading(model, read, thread_time() - started)
-            return encoded
-
-        work = min(size, MOST_AT_ONCE * len(texts))
-        with self._batcher.place_for(model, len(texts), work, request.deadline):
-            started = monotonic()
-            if size <= _FEW_CHARACTERS:
-                encoded = encode(texts, numbers)
-            else:
-                encoded = await self._encoders.run(measured, texts, numbers, size)
-        self._observe(model, monotonic() - started)
+    def _measured(
+        self, request: _Request, texts: Sequence[Text], numbers: Sequence[int]
+    ) -> list[Encoded]:
+        """*texts* as ids; how long that takes is noted."""
+        started = thread_time()  # what others do meanwhile is no part of the pace
+        encoded = request.encode(texts, numbers)
+        read = min(characters(texts), MOST_AT_ONCE * len(texts))
+        self._batcher.learn_reading(request.entry.model, read, thread_time() - started)
         return encoded
 
     async def _run(self, request: _Request, encoded: list[Encoded]) -> list[Row]:

@@ -36,7 +36,7 @@ def without_halves(text: str) -> str:
 
 def characters(texts: Iterable[Text]) -> int:
     """How many characters *texts* have in all."""
-    return sum(len(text) if isinstance(text, str) else sum(map(len, text)) for text in texts)
+    return sum(map(_length, texts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class Tokenizer:
             _check_types(text, number)
         read = text
         size = max(_CHARACTERS_PER_ID * limit, _FEW_CHARACTERS)
-        if characters((text,)) > 2 * size:
+        if _length(text) > 2 * size:
             read = self._needed(text, number, limit, size, most)
         encoding = self._read(read, number, most)
         ids = np.array(encoding.ids, dtype=np.int64)
@@ -168,7 +168,7 @@ class Tokenizer:
         self, text: Text, number: int, most: int | None, *, frame: bool = True
     ) -> tokenizers.Encoding:
         """All ids of *text*, which has *most* characters at most, in its *frame* of special ids."""
-        size = characters((text,))
+        size = _length(text)
         if most is not None and size > most:
             raise TooLarge(
                 f"{size} characters of text {number} would have to become ids at once, and {most} "
@@ -190,7 +190,7 @@ class Tokenizer:
         """
         _check_unicode(text, number)
         parts = [self._needed_part(part, number, limit, size, most) for part in _parts(text)]
-        if sum(map(len, parts)) == characters((text,)):
+        if sum(map(len, parts)) == _length(text):
             return text
         return parts[0] if isinstance(text, str) else (parts[0], parts[1])
 
@@ -237,6 +237,10 @@ def _limit(settings: Mapping[str, Any], positions: int, least: int) -> int:
             f"a text or a pair with its special ids needs {least}"
         )
     return int(min(most, positions))
+
+
+def _length(text: Text) -> int:
+    return len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
 
 
 def _parts(text: Text) -> tuple[str, ...]:
