@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from labelwise.core.encoders import SHORT, Encoders
+from labelwise.core.encoders import Encoders
+from labelwise.core.queue import SHORT
 
 LONG = "x" * (SHORT + 1)
 

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from labelwise.core.encoders import Reading
 from labelwise.core.model import BATCH_IDS
-from labelwise.core.queue import Batch, Job, Line, Queue
+from labelwise.core.queue import Batch, Job, Line, Queue, Reading
 from labelwise.engine.forks import Forkable
 from labelwise.errors import EngineFailed, LabelwiseError, Overloaded, TooLarge
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from labelwise.core.queue import TURNS
+from labelwise.core.queue import SHORT, TURNS
 from labelwise.engine.text import characters
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 # The most characters of a text that become ids at once. Each takes up to 800 bytes meanwhile.
 MOST_AT_ONCE = 2**17
-# The most characters of a short request: they take 10 ms, words of an odd kind 100.
-SHORT = 16_384
 _PART = 8_192  # characters of a long request, or one text more, after which others have their turn
 _SHORT_THREADS = 4
 
@@ -123,41 +121,3 @@ def _parts(texts: Sequence[Text]) -> Iterator[slice]:
         if size >= _PART or end == len(texts):
             yield slice(start, end)
             start, size = end, 0
-
-
-class Reading:
-    """What becomes ids, or waits for that, as far as it is known in seconds."""
-
-    def __init__(self) -> None:
-        self._works: dict[object, tuple[int, float]] = {}  # the size of each, and its seconds
-
-    @property
-    def seconds(self) -> float:
-        """How long one thread would work on all of it."""
-        return sum(seconds for _, seconds in self._works.values())
-
-    def add(self, characters: int, seconds: float) -> object:
-        """So many more *characters*, work for *seconds*; a key to `remove` them by."""
-        key = object()
-        self._works[key] = characters.bit_length(), seconds
-        return key
-
-    def remove(self, key: object) -> None:
-        """What was added with that *key* is ids. There may be nothing."""
-        self._works.pop(key, None)
-
-    def seconds_before(self, characters: int, seconds: float) -> float:
-        """How long it takes until so many *characters*, work for *seconds*, are ids from now on.
-
-        A short request waits for short ones only, which take no time; a long one for what is not
-        larger, and what larger ones get of the turns of the oldest.
-        """
-        if characters <= SHORT:
-            return seconds
-        size, smaller, larger = characters.bit_length(), seconds, 0.0
-        for other, work in self._works.values():
-            if other <= size:
-                smaller += work
-            else:
-                larger += work
-        return smaller + min(larger, smaller / (TURNS - 1))

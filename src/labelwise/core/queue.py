@@ -28,6 +28,8 @@ TURNS = 4  # of so many batches, one takes the oldest requests first
 # From so many ids for each stream on, one-thread batches side by side are quicker than all threads
 # on one batch: see LOG.md.
 SHARE_IDS = 128
+# The most characters of a short request: they become ids in 10 ms, words of an odd kind 100.
+SHORT = 16_384
 _SHARE_OF_NEW = 0.2  # of each measurement, in the moving average of a model's pace
 _SHARE_OF_FASTER = 0.05  # of each measurement below it, in the pace at which texts become ids
 _KEPT = 16  # jobs that a line may keep, beside as many as wait, when nobody waits for them any more
@@ -247,3 +249,41 @@ class Queue:
             return None
         _, job, line = min(found, key=lambda one: one[0])
         return line, job
+
+
+class Reading:
+    """What becomes ids, or waits for that, as far as it is known in seconds."""
+
+    def __init__(self) -> None:
+        self._works: dict[object, tuple[int, float]] = {}  # the size of each, and its seconds
+
+    @property
+    def seconds(self) -> float:
+        """How long one thread would work on all of it."""
+        return sum(seconds for _, seconds in self._works.values())
+
+    def add(self, characters: int, seconds: float) -> object:
+        """So many more *characters*, work for *seconds*; a key to `remove` them by."""
+        key = object()
+        self._works[key] = characters.bit_length(), seconds
+        return key
+
+    def remove(self, key: object) -> None:
+        """What was added with that *key* is ids. There may be nothing."""
+        self._works.pop(key, None)
+
+    def seconds_before(self, characters: int, seconds: float) -> float:
+        """How long it takes until so many *characters*, work for *seconds*, are ids from now on.
+
+        A short request waits for short ones only, which take no time; a long one for what is not
+        larger, and what larger ones get of the turns of the oldest.
+        """
+        if characters <= SHORT:
+            return seconds
+        size, smaller, larger = characters.bit_length(), seconds, 0.0
+        for other, work in self._works.values():
+            if other <= size:
+                smaller += work
+            else:
+                larger += work
+        return smaller + min(larger, smaller / (TURNS - 1))
