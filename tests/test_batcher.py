@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from contextlib import asynccontextmanager
 from itertools import count
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -67,6 +68,11 @@ def queue(*models, streams=1, threads=1, texts=100_000, seconds=1e6, pace=0.001)
         batcher.add(model)
         batcher._queue.lines[model].pace = pace
     return batcher
+
+
+def place(batcher, model, texts, characters=0, seconds=1e5):
+    """Places for so many *texts*, which somebody waits for so many *seconds*."""
+    return batcher.place_for(model, texts, characters, module.monotonic() + seconds)
 
 
 async def ask(batcher, model, *lengths, seconds=1e5):
@@ -433,7 +439,7 @@ def test_texts_that_could_never_wait_are_too_large_and_not_a_reason_to_try_again
     async def main():
         batcher = queue(model := Ruler(), texts=10)
         assert isinstance(await refusal(batcher, model, *[8] * 11), TooLarge)
-        with pytest.raises(TooLarge, match="11 texts"), batcher.place_for(11):
+        with pytest.raises(TooLarge, match="11 texts"), place(batcher, model, 11):
             pass
 
     asyncio.run(main())
@@ -442,14 +448,73 @@ def test_texts_that_could_never_wait_are_too_large_and_not_a_reason_to_try_again
 def test_places_are_held_while_texts_become_ids():
     async def main():
         batcher = queue(model := Ruler(), texts=10)
-        with batcher.place_for(8):
+        with place(batcher, model, 8):
             assert repr(batcher) == "<Batcher [8 texts, 0 ids waiting | 0 batches running]>"
-            with pytest.raises(Overloaded), batcher.place_for(3):
+            with pytest.raises(Overloaded), place(batcher, model, 3):
                 pass
             assert isinstance(await refusal(batcher, model, *[8] * 3), Overloaded)
-        with pytest.raises(ZeroDivisionError), batcher.place_for(8):
+        with pytest.raises(ZeroDivisionError), place(batcher, model, 8):
             raise ZeroDivisionError
         assert repr(batcher) == EMPTY
+
+    asyncio.run(main())
+
+
+@pytest.mark.usefixtures("clock")
+def test_work_of_becoming_ids_waits_like_other_work():
+    async def main():
+        batcher = queue(model := Ruler(), seconds=30)
+        batcher._queue.lines[model].reading_pace = 1e-4
+        with pytest.raises(TooLarge, match="300001 characters, about 30 seconds of work; this"):
+            place(batcher, model, 1, 300_001).__enter__()
+        with place(batcher, model, 1, 200_000):
+            with pytest.raises(Overloaded, match="try again in 20 s") as refused:
+                place(batcher, model, 1, 100_001).__enter__()
+            assert refused.value.reason == "seconds"
+            with place(batcher, model, 1, 100_000, seconds=20):  # before the larger one
+                assert batcher.is_full()
+                assert isinstance(await refusal(batcher, model, 1), Overloaded)
+            with pytest.raises(Overloaded) as refused:
+                place(batcher, model, 1, 100_000, seconds=13).__enter__()
+            assert refused.value.reason == "deadline"
+            with place(batcher, model, 1, 10_000, seconds=1):  # short ones have other threads
+                pass
+        assert repr(batcher) == EMPTY
+        assert not batcher.is_full()
+
+    asyncio.run(main())
+
+
+def test_the_pace_of_becoming_ids_follows_slow_texts_sooner_than_quick_ones():
+    batcher = queue(model := Ruler())
+    line = batcher._queue.lines[model]
+    paces = []
+    for seconds in [1] * 30 + [0.1] * 30 + [1] * 30:
+        batcher.learn_reading(model, 10_000, seconds)
+        paces.append(line.reading_pace)
+    assert paces[29] == pytest.approx(1e-4, rel=0.01)
+    assert paces[59] == pytest.approx(3e-5, rel=0.1)
+    assert paces[69] > 9e-5
+    batcher.learn_reading(model, 10, 1)  # of a few characters more is said of the call
+    assert line.reading_pace == paces[-1]
+
+
+def test_what_has_run_is_let_go_while_short_texts_wait():
+    async def main():
+        batcher = queue(model := Ruler())
+        waiting = [await ask(batcher, model, 1) for _ in range(40)]
+        line, gone = batcher._queue.lines[model], []
+        for _ in range(400):
+            request = await ask(batcher, model, 100)
+            gone.append(ref(next(reversed(line._by_age))))
+            request.cancel()
+            await asyncio.wait([request])
+        assert sum(job() is not None for job in gone) < 60
+        while (batch := take(batcher)) is not None:
+            await finish(batcher, batch)
+        await asyncio.gather(*waiting)
+        assert not line._by_age
+        assert len(line._by_size) < 20
 
     asyncio.run(main())
 

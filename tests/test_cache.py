@@ -6,6 +6,7 @@ import asyncio
 import gc
 from contextlib import asynccontextmanager
 from threading import Event
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -304,6 +305,33 @@ def test_a_text_that_is_too_long_is_named_by_its_place_in_the_request(model):
             texts = ["w11", "w11", "w12", "w13 " * 600]
             with pytest.raises(BadInput, match=r"^text 4 has 602 ids"):
                 await inference.rows(entry, texts, 10, truncation="do_not_truncate")
+
+    asyncio.run(main())
+
+
+class Followed(str):
+    """A text of which a test can see that nobody holds it any more."""
+
+    __slots__ = ("__weakref__",)
+
+
+@pytest.mark.parametrize("most_bytes", [0, 10**6])
+def test_a_text_is_let_go_as_soon_as_it_is_ids(model, most_bytes):
+    async def main():
+        async with working(model, most_bytes=most_bytes) as (inference, entry):
+            model.gate.clear()
+            texts = [Followed("w7 " * 300), Followed("w8")]
+            held = [ref(text) for text in texts]
+            rows = inference.rows(entry, texts, 10)
+            texts = [Followed("w9")]
+            asked = [asyncio.create_task(rows)]
+            del rows
+            asked.append(asyncio.create_task(inference.rows(entry, texts, 10)))
+            await turns()
+            assert inference._batcher.load().batches == 1
+            assert [text() for text in held] == [None, None]
+            model.gate.set()
+            await asyncio.gather(*asked)
 
     asyncio.run(main())
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect, Request
 
 from labelwise.errors import BadInput, Expired, Overloaded, TooLarge, TooSlow
+from labelwise.server import caller as module
 from labelwise.server.caller import Bodies, read_timeout, within
 
 
@@ -125,6 +126,13 @@ def test_a_caller_that_sends_slower_than_the_least_rate_is_not():
     run(main())
 
 
+@pytest.fixture
+def scarce(monkeypatch):
+    """Room for 2,500 bytes of all requests together."""
+    monkeypatch.setattr(module, "_MOST_HELD", 2500)
+
+
+@pytest.mark.usefixtures("scarce")
 def test_bodies_that_arrive_at_once_are_bounded_together():
     async def main():
         bodies = Bodies(100)
@@ -140,6 +148,32 @@ def test_bodies_that_arrive_at_once_are_bounded_together():
         await asyncio.wait(slow)
         assert [isinstance(read.exception(), TooSlow) for read in slow[1:]] == [True] * 24
         assert bodies._held == 0
+
+    run(main())
+
+
+@pytest.mark.usefixtures("scarce")
+def test_texts_that_wait_count_with_the_bodies_that_arrive():
+    async def main():
+        bodies = Bodies(100)
+        with bodies.hold(["x" * 1000, ("x" * 500, "é" * 500)]):
+            with pytest.raises(Overloaded), bodies.hold(["x" * 400]):
+                pass
+            assert len(await bodies.read(Caller([b"x" * 100]).request)) == 100
+            with bodies.hold(["x" * 200]), pytest.raises(Overloaded):
+                await bodies.read(Caller([b"x" * 100]).request)
+        assert bodies._held == 0
+
+    run(main())
+
+
+@pytest.mark.usefixtures("scarce")
+def test_one_body_of_any_size_that_is_allowed_is_read_where_nothing_else_is():
+    async def main():
+        bodies = Bodies(10_000)
+        assert len(await bodies.read(Caller([b"x" * 1000] * 10).request)) == 10_000
+        with bodies.hold(["x" * 9000]):
+            pass
 
     run(main())
 

@@ -43,7 +43,7 @@ class Engine:
         self.jobs: list[SimpleNamespace] = []
 
     @contextmanager
-    def place_for(self, _texts):
+    def place_for(self, *_):
         yield
 
     async def run(self, _model, encoded, deadline):

@@ -8,6 +8,7 @@ import pytest
 import tokenizers
 
 import labelwise
+from labelwise.engine import text as text_module
 from labelwise.engine.text import Tokenizer
 from labelwise.errors import BadInput
 
@@ -37,9 +38,24 @@ WORDS = [
     "$+<=>^`|~ ₿ € ∑ ½ ² ™",
 ]
 LONG = [(" ".join(WORDS) + " ") * 3, "dull " * 700, "一" * 900]
-PAIRS = [*itertools.pairwise([*WORDS, *LONG]), ("dull " * 700, "short"), ("", "good " * 700)]
+PAIRS = [
+    *itertools.pairwise([*WORDS, *LONG]),
+    ("dull " * 700, "short"),
+    ("", "good " * 700),
+    ("dull " * 700, "good " * 701),
+    ("dull " * 701, "good " * 700),
+    (LONG[0] * 2, LONG[0] * 3),
+    (LONG[0] * 3, LONG[0] * 2),
+]
+LONG_ONES = {text for text in (*LONG, *PAIRS) if len("".join(text)) > 500}  # may be read in part
 
 TRUNCATIONS = ["longest_first", "only_first", "only_second"]
+
+
+@pytest.fixture(autouse=True)
+def little_is_read_at_first(monkeypatch):
+    """Texts of a thousand characters are far too long for these limits."""
+    monkeypatch.setattr(text_module, "_FEW_CHARACTERS", 0)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +106,9 @@ def assert_same(folder, model_type, *, limit):
         # Types of a kind of model that does not read them are nought here, and absent there.
         silent = [0] * len(actual)
         assert actual.types.tolist() == expected.get("token_type_ids", silent)
-        assert actual.full_length == len(theirs(*both, verbose=False)["input_ids"])
+        whole = len(theirs(*both, verbose=False)["input_ids"])
+        assert actual.truncated == (whole > ours.limit)
+        assert actual.full_length == whole or (text in LONG_ONES and actual.full_length < whole)
     short = [*WORDS, *itertools.pairwise(WORDS)]
     for text, truncation, most in itertools.product(short, TRUNCATIONS, (9, 30)):
         assert_cut_alike(ours, theirs, text, truncation, most)

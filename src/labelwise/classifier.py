@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypedDict, Unpack, overload
 
 from labelwise.core.inputs import read_inputs
@@ -41,7 +41,9 @@ class Scores(list[Score]):
 
     def __init__(self, scores: Sequence[Score], *, length: int, truncated: bool) -> None:
         super().__init__(scores)
-        self.length = length  # ids of the whole text, special ids included
+        # Ids of the whole text, special ids included. Of one that is far too long not all is read:
+        # it has at least so many.
+        self.length = length
         self.truncated = truncated  # whether the model read only the beginning
 
 
@@ -164,7 +166,7 @@ class Classifier:
 
     def _classify(self, texts: Sequence[Text], asked: _Asked, first: int = 1) -> list[Scores]:
         encoded = self.model.encode(
-            texts, truncation=asked.truncation, max_length=asked.max_length, first=first
+            texts, truncation=asked.truncation, max_length=asked.max_length, numbers=count(first)
         )
         rows = apply(asked.function, self.model.logits(encoded))
         return [

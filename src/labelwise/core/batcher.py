@@ -13,13 +13,13 @@ import math
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from threading import Condition, Thread, current_thread
-from time import monotonic
+from time import monotonic, thread_time
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from labelwise.core.model import BATCH_IDS
-from labelwise.core.queue import Batch, Job, Line, Queue
+from labelwise.core.queue import Batch, Job, Line, Queue, Reading
 from labelwise.engine.forks import Forkable
 from labelwise.errors import EngineFailed, LabelwiseError, Overloaded, TooLarge
 
@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 STUCK_SECONDS = 60  # a batch that runs for longer will not end; the slowest take a few seconds
+
+# Texts that take long to become ids: words, words that are none, and letters that are words.
+_SAMPLES = ("warm words " * 100, ("x" * 99 + " ") * 10, "\u4e00\u4e8c" * 500)
+# Fewer say more of what each text takes than of their characters.
+_ENOUGH_CHARACTERS = 4096
 
 Observe = Callable[[Batch, float], object]  # a batch that has run, and for how many seconds
 Outcome = np.ndarray | LabelwiseError  # the logits of one text, (labels,), or why there are none
@@ -74,6 +79,7 @@ class Batcher(Forkable):
         self._observe = observe
         self._changed = Condition()  # its lock guards all that follows
         self._queue = Queue(streams.count)
+        self._reading = Reading()
         self._running: set[Batch] = set()
         self._threads: list[Thread] = []
         self._closing = False
@@ -90,14 +96,18 @@ class Batcher(Forkable):
         model.run(texts)
         started = monotonic()
         model.run(texts)
-        self._queue.lines[model] = Line(pace=(monotonic() - started) / len(texts[0]))
+        pace = (monotonic() - started) / len(texts[0])
+        self._queue.lines[model] = Line(pace, reading_pace=_reading_pace(model))
 
     def renew(self) -> None:
         """Begin with an empty queue: what waits is the parent's. Engine threads start again."""
-        lines = {model: Line(line.pace) for model, line in self._queue.lines.items()}
+        lines = {
+            model: Line(line.pace, line.reading_pace) for model, line in self._queue.lines.items()
+        }
         self._changed = Condition()
         self._queue = Queue(self._streams)
         self._queue.lines = lines
+        self._reading = Reading()
         self._running = set()
         started, self._threads = self._threads, []
         if started:
@@ -129,7 +139,7 @@ class Batcher(Forkable):
     def is_full(self) -> bool:
         """Whether not even a short text may wait now."""
         with self._changed:
-            waiting = self._queue.seconds / self._streams
+            waiting = self._waiting()
             return self._queue.texts >= self._most_texts or waiting >= self._most_seconds
 
     def load(self) -> Load:
@@ -139,21 +149,33 @@ class Batcher(Forkable):
             return Load(jobs, self._queue.texts, self._queue.ids, len(self._running))
 
     @contextmanager
-    def place_for(self, texts: int) -> Iterator[None]:
-        """Hold places in the queue for so many *texts* while they are turned into ids.
+    def place_for(
+        self, model: Model, texts: int, characters: int = 0, deadline: float = math.inf
+    ) -> Iterator[None]:
+        """Hold places in the queue for so many *texts* while they are turned into ids of *model*.
+
+        The time that takes counts where they have so many *characters*.
 
         Raises:
             TooLarge: They are more than may ever wait.
-            Overloaded: There is no room for them now.
+            Overloaded: There is no room for them now, or they would not be ids by the *deadline*.
         """
         with self._changed:
             self._check_room(texts)
+            reading = self._admit_reading(model, characters, deadline) if characters else None
             self._queue.texts += texts
         try:
             yield
         finally:
             with self._changed:
                 self._queue.texts -= texts
+                self._reading.remove(reading)
+
+    def learn_reading(self, model: Model, characters: int, seconds: float) -> None:
+        """Note that so many *characters* took so many *seconds* to become ids of *model*."""
+        if characters >= _ENOUGH_CHARACTERS:
+            with self._changed:
+                self._queue.lines[model].learn_reading(characters, seconds)
 
     async def run(self, model: Model, texts: Sequence[Encoded], deadline: float) -> np.ndarray:
         """The logits of *texts*, ``(texts, labels)`` float32. Cancel it and they leave the queue.
@@ -181,20 +203,40 @@ class Batcher(Forkable):
     def _admit(self, job: Job, seconds: float) -> None:
         """Put *job*, for which somebody waits so many *seconds*, into the queue; or refuse it."""
         work = job.ids * self._queue.lines[job.model].pace / self._streams
-        waiting = self._queue.seconds / self._streams
+        self._check_room(len(job.texts))
+        self._check_work(work, job.ids, "ids")
+        done = self._queue.seconds / self._streams + work  # at the latest: closer takes longer
+        if done > seconds and self._queue.seconds_before(job) / self._streams > seconds:
+            raise self._late(seconds)
+        self._queue.add(job)
+
+    def _admit_reading(self, model: Model, characters: int, deadline: float) -> object:
+        """Have so many *characters* wait to become ids, or refuse them; a key to remove them by."""
+        work = characters * self._queue.lines[model].reading_pace
+        self._check_work(work, characters, "characters")
+        seconds = deadline - monotonic()
+        if self._reading.seconds_before(characters, work) > seconds:
+            raise self._late(seconds)
+        return self._reading.add(characters, work)
+
+    def _waiting(self) -> float:
+        """How many seconds of work wait."""
+        return self._queue.seconds / self._streams + self._reading.seconds
+
+    def _check_work(self, work: float, amount: int, unit: str) -> None:
+        """Refuse so many seconds of *work* where they may not wait, now or ever."""
         if work > self._most_seconds:
             raise TooLarge(
-                f"the texts have {job.ids} ids, about {work:.0f} seconds of work; this server "
+                f"the texts have {amount} {unit}, about {work:.0f} seconds of work; this server "
                 f"takes {self._most_seconds:g} at once: send fewer texts a request"
             )
-        self._check_room(len(job.texts))
+        waiting = self._waiting()
         if waiting + work > self._most_seconds:
             raise self._overloaded("seconds", f"work for {waiting:.0f} seconds waits already")
-        done = waiting + work  # at the latest: looking closer takes longer
-        if done > seconds and self._queue.seconds_before(job) / self._streams > seconds:
-            late = f"the answer would not be ready in {max(seconds, 0):.3g} s"
-            raise self._overloaded("deadline", late)
-        self._queue.add(job)
+
+    def _late(self, seconds: float) -> Overloaded:
+        late = f"the answer would not be ready in {max(seconds, 0):.3g} s"
+        return self._overloaded("deadline", late)
 
     def _check_room(self, texts: int) -> None:
         if texts > self._most_texts:
@@ -203,7 +245,7 @@ class Batcher(Forkable):
             raise self._overloaded("texts", f"{self._queue.texts} texts wait already")
 
     def _overloaded(self, reason: Busy, why: str) -> Overloaded:
-        seconds = max(1, math.ceil(self._queue.seconds / self._streams))
+        seconds = max(1, math.ceil(self._waiting()))
         return Overloaded(f"the server is busy: {why}; try again in {seconds} s", seconds, reason)
 
     def _take(self) -> Batch | None:
@@ -260,6 +302,16 @@ class Batcher(Forkable):
         loop = batch.places[0][0].answer.get_loop()
         with suppress(RuntimeError):  # it is closed: nobody waits
             loop.call_soon_threadsafe(_hand_out, batch, outcomes)
+
+
+def _reading_pace(model: Model) -> float:
+    """Seconds for a character to become ids of *model*, in the slowest of a few kinds of text."""
+    pace = 0.0
+    for sample in _SAMPLES:
+        started = thread_time()
+        model.encode([sample])
+        pace = max(pace, (thread_time() - started) / len(sample))
+    return pace
 
 
 def _outcomes(batch: Batch, texts: list[Encoded]) -> list[Outcome]:

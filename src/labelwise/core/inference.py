@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from time import monotonic
+from time import monotonic, thread_time
 from typing import TYPE_CHECKING, NamedTuple
 
 from labelwise.core.cache import Key, Row, ids_key, text_key
+from labelwise.core.encoders import MOST_AT_ONCE, Encoders
 from labelwise.core.model import Model
 from labelwise.engine.forks import Forkable
 from labelwise.engine.text import characters
-from labelwise.errors import BadInput, EngineFailed, TooLarge
+from labelwise.errors import EngineFailed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from labelwise.core.catalogue import Entry
     from labelwise.engine.text import Encoded, Text, Truncation
 
-# Threads that turn texts into ids. More than there are processors: the system divides those among
-# them, so that a long text does not hold up the short ones behind it.
-_ENCODERS = 8
 # Texts of so many characters in all become ids on the event loop: handing them to a thread and back
 # takes longer.
 _FEW_CHARACTERS = 400
@@ -35,6 +32,7 @@ _FEW_CHARACTERS = 400
 # A model, and for how many seconds it turned the texts of a request into ids.
 Observe = Callable[[Model, float], object]
 Rows = dict[Key, Row]
+Texts = dict[Key, tuple["Text", int]]  # each with its number in the request
 
 
 class Found(NamedTuple):
@@ -50,8 +48,19 @@ class _Request:
     """What the steps of one request share."""
 
     entry: Entry
-    encode: Callable[[Sequence[Text]], list[Encoded]]
+    truncation: Truncation
+    max_length: int | None
     deadline: float  # on the monotonic clock
+
+    def encode(self, texts: Sequence[Text], numbers: Sequence[int]) -> list[Encoded]:
+        """*texts* as ids; errors call them by their *numbers*."""
+        return self.entry.model.encode(
+            texts,
+            truncation=self.truncation,
+            max_length=self.max_length,
+            numbers=numbers,
+            most=MOST_AT_ONCE,
+        )
 
 
 class _Flight:
@@ -97,11 +106,11 @@ class Inference(Forkable):
     def renew(self) -> None:
         """Begin with no computation under way, and with new threads that turn texts into ids."""
         self._flights: dict[Key, _Flight] = {}
-        self._encoders = ThreadPoolExecutor(_ENCODERS, "labelwise-encode")
+        self._encoders = Encoders()
 
     def close(self) -> None:
         """End the threads that turn texts into ids."""
-        self._encoders.shutdown(cancel_futures=True)
+        self._encoders.close()
 
     async def rows(  # noqa: PLR0913 - what a request may say of its texts
         self,
@@ -122,38 +131,42 @@ class Inference(Forkable):
             Overloaded: It is more than may wait, or would not be ready in so many *seconds*.
             LabelwiseError: The engine fails on one of the texts.
         """
-        encode = partial(entry.model.encode, truncation=truncation, max_length=max_length)
-        request = _Request(entry, encode, monotonic() + seconds)
+        request = _Request(entry, truncation, max_length, monotonic() + seconds)
+        numbers: Sequence[int] = range(1, len(texts) + 1)
         if self._cache is None or fresh:
-            encoded = await self._encoded(request, texts)
+            encoded = await self._encoded(request, texts, numbers)
+            del texts
             return Found(await self._run(request, encoded), cached=False, hits=0)
         keys = [text_key(entry.makes, text, truncation, max_length) for text in texts]
         known = {key: row for key in keys if (row := self._cache.get(key))}
-        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+        missing = {
+            key: (text, number)
+            for key, text, number in zip(keys, texts, numbers, strict=True)
+            if key not in known
+        }
         if not missing:
             return Found([known[key] for key in keys], cached=True, hits=len(keys))
-        try:
-            rows, own = await self._fetch(request, missing, self._cache)
-        except TooLarge:
-            raise
-        except BadInput:
-            await self._encoded(request, texts)  # says which one of all it is
-            raise
+        del texts
+        rows, own = await self._fetch(request, missing, self._cache)
         known |= rows
         hits = sum(key not in own for key in keys)
         return Found([known[key] for key in keys], cached=False, hits=hits)
 
     async def _fetch(
-        self, request: _Request, missing: dict[Key, Text], cache: Cache
+        self, request: _Request, missing: Texts, cache: Cache
     ) -> tuple[Rows, Collection[Key]]:
         """The rows that are *missing*, and the keys of those that were computed for this request.
 
         What is under way is waited for, and the rest is computed for everybody who joins. Where a
         computation of another fails, its texts are computed once more, for this request alone: why
-        it failed may be the other's own.
+        it failed may be the other's own. Only for that is a text kept; *missing* and all that holds
+        others are emptied, as soon as they are ids.
         """
         under_way = [flight for key in missing if (flight := self._flights.get(key))]
-        rest = {key: text for key, text in missing.items() if key not in self._flights}
+        joined = {key: text for key, text in missing.items() if key in self._flights}
+        rest = {key: text for key, text in missing.items() if key not in joined}
+        computed = set(rest)
+        missing.clear()
         own = self._start(request, rest, cache) if rest else None
         found: Rows = {}
         flights = dict.fromkeys([own, *under_way] if own else under_way)
@@ -164,20 +177,22 @@ class Inference(Forkable):
                     found |= outcome
                 elif flight is own:
                     raise outcome
-        failed = {key: text for key, text in missing.items() if key not in found}
+        failed = {key: text for key, text in joined.items() if key not in found}
+        computed |= failed.keys()
+        joined.clear()
         if failed:
             found |= await self._compute(request, failed, cache)
-        return found, rest.keys() | failed.keys()
+        return found, computed
 
-    def _start(self, request: _Request, texts: dict[Key, Text], cache: Cache) -> _Flight:
+    def _start(self, request: _Request, texts: Texts, cache: Cache) -> _Flight:
         """Compute *texts* from now on, for everybody who joins."""
-        flight = _Flight(texts.keys())
+        flight = _Flight(list(texts))
         flight.task = asyncio.create_task(self._fly(flight, request, texts, cache))
         self._flights |= dict.fromkeys(texts, flight)
         return flight
 
     async def _fly(
-        self, flight: _Flight, request: _Request, texts: dict[Key, Text], cache: Cache
+        self, flight: _Flight, request: _Request, texts: Texts, cache: Cache
     ) -> Rows | Exception:
         """The outcome of *flight*, which leaves the table in the same step."""
         try:
@@ -208,28 +223,47 @@ class Inference(Forkable):
             if self._flights.get(key) is flight:  # a cancelled one may have a successor
                 del self._flights[key]
 
-    async def _compute(self, request: _Request, texts: dict[Key, Text], cache: Cache) -> Rows:
-        """The rows of *texts*, remembered; equal ids are run once, if they are not known."""
-        encoded = await self._encoded(request, list(texts.values()))
+    async def _compute(self, request: _Request, texts: Texts, cache: Cache) -> Rows:
+        """The rows of *texts*, which are let go when they are ids. They are remembered; equal ids
+        are run once, if they are not known.
+        """
+        keys = list(texts)
+        encoded = await self._encoded(request, *zip(*texts.values(), strict=True))
+        texts.clear()
         ids = [ids_key(request.entry.makes, text) for text in encoded]
         rows = {key: row for key in ids if (row := cache.same(key))}
         new = {key: text for key, text in zip(ids, encoded, strict=True) if key not in rows}
         if new:
             computed = await self._run(request, list(new.values()))
             rows |= dict(zip(new, computed, strict=True))
-        for key, same in zip(texts, ids, strict=True):
+        for key, same in zip(keys, ids, strict=True):
             cache.put(key, same, rows[same])
-        return {key: rows[same] for key, same in zip(texts, ids, strict=True)}
+        return {key: rows[same] for key, same in zip(keys, ids, strict=True)}
 
-    async def _encoded(self, request: _Request, texts: Sequence[Text]) -> list[Encoded]:
+    async def _encoded(
+        self, request: _Request, texts: Sequence[Text], numbers: Sequence[int]
+    ) -> list[Encoded]:
         """*texts* as ids, many of them off the event loop, with places held in the queue."""
-        with self._batcher.place_for(len(texts)):
-            loop, started = asyncio.get_running_loop(), monotonic()
-            if characters(texts) <= _FEW_CHARACTERS:
-                encoded = request.encode(texts)
-            else:
-                encoded = await loop.run_in_executor(self._encoders, request.encode, texts)
+        size, started = characters(texts), monotonic()
+        if size <= _FEW_CHARACTERS:
+            with self._batcher.place_for(request.entry.model, len(texts)):
+                encoded = request.encode(texts, numbers)
+        else:
+            deadline, work = request.deadline, min(size, MOST_AT_ONCE * len(texts))
+            with self._batcher.place_for(request.entry.model, len(texts), work, deadline):
+                encode = partial(self._measured, request)
+                encoded = await self._encoders.run(encode, texts, numbers, size)
         self._observe(request.entry.model, monotonic() - started)
+        return encoded
+
+    def _measured(
+        self, request: _Request, texts: Sequence[Text], numbers: Sequence[int]
+    ) -> list[Encoded]:
+        """*texts* as ids; how long that takes is noted."""
+        started = thread_time()  # what others do meanwhile is no part of the pace
+        encoded = request.encode(texts, numbers)
+        read = min(characters(texts), MOST_AT_ONCE * len(texts))
+        self._batcher.learn_reading(request.entry.model, read, thread_time() - started)
         return encoded
 
     async def _run(self, request: _Request, encoded: list[Encoded]) -> list[Row]:

@@ -23,7 +23,7 @@ from labelwise.engine.text import Tokenizer
 from labelwise.errors import BadInput, BadModel, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from labelwise.core.locate import Location
@@ -126,11 +126,12 @@ class Model(Forkable):
         *,
         truncation: Truncation = "longest_first",
         max_length: int | None = None,
-        first: int = 1,
+        numbers: Iterable[int] | None = None,
+        most: int | None = None,
     ) -> list[Encoded]:
         """The ids of each text, truncated to what the model reads, as `Tokenizer.encode` does."""
         encoded = self.tokenizer.encode(
-            texts, truncation=truncation, max_length=max_length, first=first
+            texts, truncation=truncation, max_length=max_length, numbers=numbers, most=most
         )
         words, types = self._architecture.vocabulary, self._architecture.types
         for text in encoded:

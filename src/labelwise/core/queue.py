@@ -28,7 +28,11 @@ TURNS = 4  # of so many batches, one takes the oldest requests first
 # From so many ids for each stream on, one-thread batches side by side are quicker than all threads
 # on one batch: see LOG.md.
 SHARE_IDS = 128
+# The most characters of a short request: they become ids in 10 ms, words of an odd kind 100.
+SHORT = 16_384
 _SHARE_OF_NEW = 0.2  # of each measurement, in the moving average of a model's pace
+_SHARE_OF_FASTER = 0.05  # of each measurement below it, in the pace at which texts become ids
+_KEPT = 16  # jobs that a line may keep, beside as many as wait, when nobody waits for them any more
 _NO_ROW = np.zeros(0, np.float32)
 
 
@@ -94,8 +98,9 @@ class Batch:
 class Line:
     """The jobs that wait for one model, and the model's pace."""
 
-    def __init__(self, pace: float) -> None:
+    def __init__(self, pace: float, reading_pace: float = 0.0) -> None:
         self.pace = pace  # seconds of one stream for an id of a full batch
+        self.reading_pace = reading_pace  # seconds for a character to become ids
         self.ids = 0  # that wait
         self._by_size: list[tuple[int, int, Job]] = []  # a heap: size, number of arrival
         self._by_age: dict[Job, int] = {}  # in the order of arrival, to its number
@@ -112,7 +117,10 @@ class Line:
     def remove(self, job: Job) -> None:
         """Nothing of *job* waits any more."""
         self._by_age.pop(job, None)
-        job.texts = ()  # the heap may keep the job for a while
+        job.texts = ()
+        if len(self._by_size) > 2 * len(self._by_age) + _KEPT:  # most of it does not wait
+            self._by_size = [(one.size, number, one) for one, number in self._by_age.items()]
+            heapq.heapify(self._by_size)
 
     def first(self, *, oldest: bool) -> tuple[tuple[int, int], Job] | None:
         """The *oldest* job, or the oldest of the smallest size; before it, what to order it by."""
@@ -121,6 +129,15 @@ class Line:
         while self._by_size and not self._by_size[0][2].waits:
             heapq.heappop(self._by_size)
         return (self._by_size[0][:2], self._by_size[0][2]) if self._by_size else None
+
+    def learn_reading(self, characters: int, seconds: float) -> None:
+        """Note that so many *characters* took so many *seconds* to become ids.
+
+        The slowest kinds of text count: the pace follows them sooner than the others.
+        """
+        pace = seconds / characters
+        share = _SHARE_OF_NEW if pace > self.reading_pace else _SHARE_OF_FASTER
+        self.reading_pace += share * (pace - self.reading_pace)
 
     def learn(self, ids: int, seconds: float) -> None:
         """Note that a batch of so many *ids* took so many *seconds*.
@@ -232,3 +249,41 @@ class Queue:
             return None
         _, job, line = min(found, key=lambda one: one[0])
         return line, job
+
+
+class Reading:
+    """What becomes ids, or waits for that, as far as it is known in seconds."""
+
+    def __init__(self) -> None:
+        self._works: dict[object, tuple[int, float]] = {}  # the size of each, and its seconds
+
+    @property
+    def seconds(self) -> float:
+        """How long one thread would work on all of it."""
+        return sum(seconds for _, seconds in self._works.values())
+
+    def add(self, characters: int, seconds: float) -> object:
+        """So many more *characters*, work for *seconds*; a key to `remove` them by."""
+        key = object()
+        self._works[key] = characters.bit_length(), seconds
+        return key
+
+    def remove(self, key: object) -> None:
+        """What was added with that *key* is ids. There may be nothing."""
+        self._works.pop(key, None)
+
+    def seconds_before(self, characters: int, seconds: float) -> float:
+        """How long it takes until so many *characters*, work for *seconds*, are ids from now on.
+
+        A short request waits for short ones only, which take no time; a long one for what is not
+        larger, and what larger ones get of the turns of the oldest.
+        """
+        if characters <= SHORT:
+            return seconds
+        size, smaller, larger = characters.bit_length(), seconds, 0.0
+        for other, work in self._works.values():
+            if other <= size:
+                smaller += work
+            else:
+                larger += work
+        return smaller + min(larger, smaller / (TURNS - 1))

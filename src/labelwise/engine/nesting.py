@@ -5,6 +5,7 @@ Left alone, each reader gives up where its stack ends, if not the process with i
 
 from __future__ import annotations
 
+_BLOCK = 2**18  # bytes that are looked at together: their numbers take many times as much
 MOST_LEVELS = 100  # nothing that is read here needs ten
 
 
@@ -21,8 +22,13 @@ def check_depth(content: bytes) -> None:
     import numpy as np  # noqa: PLC0415 - heavy, and --help must be quick
 
     letters = np.frombuffer(content.replace(rb"\\", b"").replace(rb"\"", b""), np.uint8)
-    quoted = np.cumsum(letters == ord('"'), dtype=np.uint8) % 2  # odd also when it overflows
-    folded = letters | 0x20  # a bracket becomes a brace
-    steps = (folded == ord("{")).astype(np.int8) - (folded == ord("}"))
-    if np.cumsum(steps * (1 - quoted.astype(np.int8)), dtype=np.int32).max() > MOST_LEVELS:
-        raise ValueError("it is nested too deeply")
+    level = quotes = 0
+    for start in range(0, len(letters), _BLOCK):
+        block = letters[start : start + _BLOCK]
+        marks = quotes + np.cumsum(block == ord('"'), dtype=np.int32)
+        folded = block | 0x20  # a bracket becomes a brace
+        steps = (folded == ord("{")).astype(np.int8) - (folded == ord("}"))
+        levels = level + np.cumsum(steps * (1 - marks % 2), dtype=np.int32)
+        if levels.max() > MOST_LEVELS:
+            raise ValueError("it is nested too deeply")
+        level, quotes = int(levels[-1]), int(marks[-1]) % 2

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
+from labelwise.engine.cut import Cuts
 from labelwise.engine.tokenizer_files import fails, guarded, read_settings, read_tokenizer
-from labelwise.errors import BadFile, BadInput
+from labelwise.errors import BadFile, BadInput, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
     import tokenizers
 
 Text = str | tuple[str, str]  # a text, or a pair
+# So many characters of a long text are read for each id that the model takes, and if they give too
+# few ids, four times as many, and so on: words of Western languages have 4 or 5 for an id.
+_CHARACTERS_PER_ID = 8
+_MORE = 4
+_FEW_CHARACTERS = 4096  # to read fewer saves no time
 # What loses ids where a text is too long; a text that is no pair counts as a first one.
 Truncation = Literal["longest_first", "only_first", "only_second", "do_not_truncate"]
 
@@ -29,7 +36,7 @@ def without_halves(text: str) -> str:
 
 def characters(texts: Iterable[Text]) -> int:
     """How many characters *texts* have in all."""
-    return sum(len(text) if isinstance(text, str) else sum(map(len, text)) for text in texts)
+    return sum(map(_length, texts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +45,7 @@ class Encoded:
 
     ids: np.ndarray  # (length,) int64
     types: np.ndarray  # (length,) int64: 1 for the second of a pair if the tokenizer says so, or 0
-    full_length: int  # ids before truncation
+    full_length: int  # ids before truncation; of a text that was not read to its end at least
 
     @property
     def truncated(self) -> bool:
@@ -58,6 +65,7 @@ class Tokenizer:
     _rust: tokenizers.Tokenizer
     _typed: bool  # the model is meant to see the types
     _keeps_end: bool  # a long text loses its beginning
+    _cuts: Cuts  # the places where a long text may be left
 
     @classmethod
     def open(cls, folder: Path, positions: int, model_type: str) -> Self:
@@ -79,6 +87,7 @@ class Tokenizer:
             _rust=rust,
             _typed=typed,
             _keeps_end=keeps_end,
+            _cuts=Cuts.of(rust),
         )
 
     def encode(
@@ -87,9 +96,12 @@ class Tokenizer:
         *,
         truncation: Truncation = "longest_first",
         max_length: int | None = None,
-        first: int = 1,
+        numbers: Iterable[int] | None = None,
+        most: int | None = None,
     ) -> list[Encoded]:
         """Each of *texts* as ids, a long one cut as *truncation* says.
+
+        Of a text that is far too long only a part is read, where that gives the same ids.
 
         Args:
             texts: Strings, or pairs of them.
@@ -97,30 +109,32 @@ class Tokenizer:
                 alike; only one of the two, which must keep an id; or none.
             max_length: The most ids of a text, special ids included, where that is fewer than
                 `limit`. One below `least` counts as `least`.
-            first: The number by which errors call the first of *texts*.
+            numbers: The numbers by which errors call *texts*; from 1 where None.
+            most: The most characters that may be read of a text at once, which bounds the memory.
 
         Raises:
             BadInput: A text is neither a string nor a pair of strings, is not valid Unicode, or is
                 too long and *truncation* does not allow the cut.
+            TooLarge: More than *most* characters of a text would have to be read at once.
         """
         limit = self.limit if max_length is None else min(max(max_length, self.least), self.limit)
         # One by one: a batch starts threads inside the library, which do not survive a fork.
         # They would halve a time that is small beside the model's.
         return [
-            self._encode(text, number, truncation, limit)
-            for number, text in enumerate(texts, start=first)
+            self._encode(text, number, truncation, limit, most)
+            for text, number in zip(texts, numbers or count(1), strict=False)
         ]
 
-    def _encode(self, text: Text, number: int, truncation: Truncation, limit: int) -> Encoded:
+    def _encode(
+        self, text: Text, number: int, truncation: Truncation, limit: int, most: int | None
+    ) -> Encoded:
         if not isinstance(text, str):
             _check_types(text, number)
-        try:
-            encoding = self._rust.encode_batch_fast([text])[0]
-        except BaseException as reason:
-            if not fails(reason):
-                raise
-            _check_unicode(text, number)
-            raise BadFile(f"the tokenizer fails on text {number}; its files are broken") from None
+        read = text
+        size = max(_CHARACTERS_PER_ID * limit, _FEW_CHARACTERS)
+        if _length(text) > 2 * size:
+            read = self._needed(text, number, limit, size, most)
+        encoding = self._read(read, number, most)
         ids = np.array(encoding.ids, dtype=np.int64)
         types = (
             np.array(encoding.type_ids, np.int64) if self._typed else np.zeros(len(ids), np.int64)
@@ -128,35 +142,75 @@ class Tokenizer:
         if len(ids) <= limit:
             return Encoded(ids, types, full_length=len(ids))
         owners = np.array(encoding.sequence_ids, dtype=np.float32)
-        kept = self._kept(owners, truncation, limit)
-        if kept is None:
+        kept: np.ndarray = np.isnan(owners)
+        places = [np.flatnonzero(owners == one) for one in (0, 1)]
+        room = limit - int(kept.sum())
+        first, second = map(len, places)
+        if read is not text and room % 2 and min(first, second) > room:
+            # The longer one keeps one id more.
+            first, second = self._lengths(text, number, size, most)
+        shares = _shares(first, second, room, truncation)
+        if shares is None:
             whose = "max_length allows" if limit < self.limit else "the model reads"
+            least = "at least " if read is not text else ""
             raise BadInput(
-                f"text {number} has {len(ids)} ids, more than the {limit} that {whose}, and "
+                f"text {number} has {least}{len(ids)} ids, more than the {limit} that {whose}, and "
                 f"truncation {truncation!r} does not cut it to that; "
                 "shorten it, or use 'longest_first'"
             )
-        return Encoded(ids[kept], types[kept], full_length=len(ids))
-
-    def _kept(self, owners: np.ndarray, truncation: Truncation, limit: int) -> np.ndarray | None:
-        """Which ids stay; None where *truncation* does not allow the cut.
-
-        Were the library to truncate, it would keep what it cuts off as well: for a pair, each part
-        of one text with each part of the other, which takes seconds where both are long.
-
-        Args:
-            owners: The text that each id is of, 0 or 1, or NaN for a special id.
-            truncation: Which text is cut.
-            limit: How many ids stay, special ids included.
-        """
-        kept: np.ndarray = np.isnan(owners)
-        places = [np.flatnonzero(owners == text) for text in (0, 1)]
-        shares = _shares(len(places[0]), len(places[1]), limit - int(kept.sum()), truncation)
-        if shares is None:
-            return None
+        # Were the library to truncate, it would keep what it cuts off as well: for a pair, each
+        # part of one text with each part of the other, which takes seconds where both are long.
         for place, share in zip(places, shares, strict=True):
             kept[place[len(place) - share :] if self._keeps_end else place[:share]] = True
-        return kept
+        return Encoded(ids[kept], types[kept], full_length=len(ids))
+
+    def _read(
+        self, text: Text, number: int, most: int | None, *, frame: bool = True
+    ) -> tokenizers.Encoding:
+        """All ids of *text*, which has *most* characters at most, in its *frame* of special ids."""
+        size = _length(text)
+        if most is not None and size > most:
+            raise TooLarge(
+                f"{size} characters of text {number} would have to become ids at once, and {most} "
+                "can; shorten it, or set spaces and line breaks in it"
+            )
+        try:
+            return self._rust.encode_batch_fast([text], add_special_tokens=frame)[0]
+        except BaseException as reason:
+            if not fails(reason):
+                raise
+            _check_unicode(text, number)
+            raise BadFile(f"the tokenizer fails on text {number}; its files are broken") from None
+
+    def _needed(self, text: Text, number: int, limit: int, size: int, most: int | None) -> Text:
+        """So much of a long *text* as keeps the same ids; of each text of a pair.
+
+        More than *limit* ids stay of a text that loses some: it does not count how many they were,
+        but for which text of a pair is the longer one. *size* characters are tried first.
+        """
+        _check_unicode(text, number)
+        parts = [self._needed_part(part, number, limit, size, most) for part in _parts(text)]
+        if sum(map(len, parts)) == _length(text):
+            return text
+        return parts[0] if isinstance(text, str) else (parts[0], parts[1])
+
+    def _needed_part(self, part: str, number: int, limit: int, size: int, most: int | None) -> str:
+        take = self._cuts.end if self._keeps_end else self._cuts.beginning
+        while len(taken := take(part, size)) < len(part):
+            if len(self._read(taken, number, most, frame=False)) > limit:
+                break
+            size *= _MORE
+        return taken
+
+    def _lengths(self, text: Text, number: int, size: int, most: int | None) -> list[int]:
+        """How many ids each text of a pair has, by pieces of that *size*."""
+        return [
+            sum(
+                len(self._read(piece, number, most, frame=False))
+                for piece in self._cuts.pieces(part, size)
+            )
+            for part in _parts(text)
+        ]
 
 
 def _shares(first: int, second: int, room: int, truncation: Truncation) -> tuple[int, int] | None:
@@ -185,6 +239,14 @@ def _limit(settings: Mapping[str, Any], positions: int, least: int) -> int:
     return int(min(most, positions))
 
 
+def _length(text: Text) -> int:
+    return len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
+
+
+def _parts(text: Text) -> tuple[str, ...]:
+    return (text,) if isinstance(text, str) else text
+
+
 def _check_types(text: Text, number: int) -> None:
     parts = text if isinstance(text, tuple) and len(text) == 2 else (text,)
     for part in parts:
@@ -195,7 +257,8 @@ def _check_types(text: Text, number: int) -> None:
 
 def _check_unicode(text: Text, number: int) -> None:
     try:
-        "".join(text).encode()
+        for part in _parts(text):
+            part.encode()
     except UnicodeEncodeError:
         raise BadInput(
             f"text {number} is not valid Unicode: it holds half of a surrogate pair"

@@ -133,14 +133,16 @@ async def classify(request: Request) -> Response:
 
     started = perf_counter()
     query, unknown = read_query(body)
+    del body
     texts, parameters = query.texts, query.parameters or Parameters()
     characters = check_size(
         texts,
         most_texts=server.settings.max_texts,
         most_characters=server.settings.max_characters,
     )
-    async with within(request, seconds):
-        found = await server.inference.rows(
+    is_single = query.is_single
+    with server.bodies.hold(texts):
+        rows = server.inference.rows(
             entry,
             texts,
             seconds,
@@ -148,6 +150,9 @@ async def classify(request: Request) -> Response:
             max_length=parameters.max_length,
             fresh=query.fresh or request.headers.get("x-use-cache") in {"false", "0"},
         )
+        del query, texts  # they are let go as soon as they are ids
+        async with within(request, seconds):
+            found = await rows
     function = parameters.function_to_apply or entry.model.function
     logits = [row.logits for row in found.rows]
     scores = answers(logits, function, entry.model.labels, parameters.top_k)
@@ -162,7 +167,7 @@ async def classify(request: Request) -> Response:
         "x-inference-id": uuid4().hex,
         "x-sha": entry.sha,
     }
-    response = json_response(scores[0] if flat and query.is_single else scores, headers=headers)
+    response = json_response(scores[0] if flat and is_single else scores, headers=headers)
     for warning in _warnings(found.rows, unknown, entry):
         response.headers.append("x-hf-warning", header_value(warning))
     return response

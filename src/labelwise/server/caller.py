@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
+from sys import getsizeof
 from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
@@ -12,21 +13,25 @@ from starlette.requests import ClientDisconnect
 from labelwise.errors import BadInput, Expired, Overloaded, TooLarge, TooSlow
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from starlette.requests import Request
+
+    from labelwise.engine.text import Text
 
 _PAUSE_SECONDS = 30  # without a byte of the body
 _LEAST_RATE = 10_000  # bytes a second, over all of a body but for its first half minute
 # Most answers are there before: to wait for a caller's end takes longer than it could save.
 _UNWATCHED_SECONDS = 0.05
-_BODIES_AT_ONCE = 25  # of the largest size that a body may have
+_BLOCK_BYTES = 2**18
+_MOST_HELD = 64_000_000  # bytes of bodies that arrive and of texts that wait; or one body
 
 
 class Bodies:
-    """Reads bodies of requests, none longer than *most* bytes, and not too many of them at once.
+    """Reads bodies of requests, none longer than *most* bytes, and bounds the memory of all.
 
-    Its state is how many bytes it has read of bodies that are not whole yet, and who reads them.
+    Its state is how many bytes it has read of bodies that are not whole yet, and who reads them;
+    and how many the texts take that wait.
     """
 
     def __init__(self, most: int) -> None:
@@ -41,14 +46,16 @@ class Bodies:
         Raises:
             TooLarge: It is too long; what was read of it is forgotten.
             TooSlow: No byte came for half a minute, or too few in all the time.
-            Overloaded: Too many long bodies arrive at once, or the server ends.
+            Overloaded: Too many long requests come at once, or the server ends.
             ClientDisconnect: The caller left.
         """
         if self._ending:
             raise self._refusal()
         if int(request.headers.get("content-length", "0")) > self._most:
             raise self._too_large()
-        body = bytearray()  # many small pieces would take far more memory than their bytes
+        # Many small pieces would take far more memory than their bytes; one that grows leaves holes
+        # of all sizes in the memory of the process.
+        blocks, length = [bytearray()], 0
         loop = asyncio.get_running_loop()
         started = loop.time()
         scope = asyncio.timeout(_PAUSE_SECONDS)
@@ -56,22 +63,46 @@ class Bodies:
             async with scope:
                 self._reading.add(scope)
                 async for chunk in request.stream():
-                    body += chunk
+                    if len(blocks[-1]) + len(chunk) > _BLOCK_BYTES:
+                        blocks.append(bytearray())
+                    blocks[-1] += chunk
+                    length += len(chunk)
                     self._held += len(chunk)
-                    self._check(len(body))
-                    slowest = started + len(body) / _LEAST_RATE
+                    self._check(length)
+                    slowest = started + length / _LEAST_RATE
                     scope.reschedule(min(slowest, loop.time()) + _PAUSE_SECONDS)
+            return b"".join(blocks)
         except TimeoutError:
             if self._ending:
                 raise self._refusal() from None
             raise TooSlow(
-                f"the body comes too slowly: {len(body)} bytes in {loop.time() - started:.0f} s; "
+                f"the body comes too slowly: {length} bytes in {loop.time() - started:.0f} s; "
                 f"send it at {_LEAST_RATE} bytes a second or faster"
             ) from None
         finally:
             self._reading.discard(scope)
-            self._held -= len(body)
-        return bytes(body)
+            self._held -= length
+            blocks.clear()  # an error keeps this frame while the rest of the body still comes
+
+    @contextmanager
+    def hold(self, texts: Sequence[Text]) -> Iterator[None]:
+        """Count *texts* among what is held, while their answer is waited for.
+
+        Raises:
+            Overloaded: Too many long requests came at once.
+        """
+        size = sum(
+            getsizeof(part)
+            for text in texts
+            for part in ((text,) if isinstance(text, str) else text)
+        )
+        del texts  # who waits inside lets them go sooner
+        self._held += size
+        try:
+            self._check_held()
+            yield
+        finally:
+            self._held -= size
 
     def end(self) -> None:
         """Refuse all bodies that are not whole from now on."""
@@ -85,7 +116,10 @@ class Bodies:
             raise self._refusal()
         if length > self._most:
             raise self._too_large()
-        if self._held > self._most * _BODIES_AT_ONCE:
+        self._check_held()
+
+    def _check_held(self) -> None:
+        if self._held > max(self._most, _MOST_HELD):
             raise Overloaded("too many long requests at once; try again in 1 s", 1, "bodies")
 
     def _too_large(self) -> TooLarge:

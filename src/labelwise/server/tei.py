@@ -60,10 +60,13 @@ async def predict(request: Request) -> Response:
     texts, single = _texts(query)
     settings = server.settings
     check_size(texts, most_texts=settings.max_texts, most_characters=settings.max_characters)
-    async with within(request, seconds):
-        truncation = Parameters(truncation=query.truncate).cut
-        found = await server.inference.rows(entry, texts, seconds, truncation=truncation)
-    function = "none" if query.raw_scores else entry.model.function
+    truncation, raw = Parameters(truncation=query.truncate).cut, query.raw_scores
+    with server.bodies.hold(texts):
+        rows = server.inference.rows(entry, texts, seconds, truncation=truncation)
+        del query, texts  # they are let go as soon as they are ids
+        async with within(request, seconds):
+            found = await rows
+    function = "none" if raw else entry.model.function
     scores = answers([row.logits for row in found.rows], function, entry.model.labels, None)
     visit = visit_of(request)
     visit.found, visit.scores = found, scores
