@@ -91,7 +91,7 @@ class Front:
         """Whether requests for *host*, the header, are not for this server. Browsers always say
         whom they ask.
         """
-        if self._hosts is None or not host:
+        if self._hosts is None or host is None:
             return False
         name, port = re.fullmatch(r"(.*?)\.?(:\d*)?", host.lower(), re.DOTALL).groups("")  # type: ignore[union-attr]  # any text does
         return not (is_loopback(name) or name in self._hosts or name + port in self._hosts)
