@@ -380,9 +380,16 @@ class _JsonPrinter:
 
     def show(self, _: list[str], results: list[Scores], __: Sequence[str]) -> None:
         for scores in results:
-            line = json.dumps(scores, ensure_ascii=False)
+            line = _escaped(json.dumps(scores, ensure_ascii=False))
             click.echo(f"{self._before}{line}", nl=False)
             self._before = ",\n "
+
+
+def _escaped(line: str) -> str:
+    """*line* of JSON with escapes for all that a terminal would act upon, or turn around."""
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
 
 
 class _TablePrinter:

@@ -16,7 +16,7 @@ from tokenizers import AddedToken, models, normalizers, pre_tokenizers, processo
 
 from labelwise.engine import sentencepiece_files
 from labelwise.engine import tokenizer_bounds as bounds
-from labelwise.engine.files import exists, read_file, read_lines, read_object
+from labelwise.engine.files import MOST_BYTES, exists, read_file, read_lines, read_object
 from labelwise.engine.tokenizer_classes import (
     BY_MODEL_TYPE,
     CAMEMBERT,
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from labelwise.engine.tokenizer_classes import TokenizerClass
 
-_MOST_BYTES = 64 * 2**20  # of tokenizer.json; 17 MB is the largest of the known models
 _MOST_VOCABULARY = 16 * 2**20
 _NO_CHARACTER = "\U0010ffff"  # which no vocabulary has
 _MOST_LETTERS = 1000  # of a word; cutting one up takes the square of them
@@ -149,7 +148,7 @@ def _from_json(folder: Path) -> tokenizers.Tokenizer | None:
     if not exists(path):
         return None
     with guarded(str(path)):
-        rust = tokenizers.Tokenizer.from_buffer(bounds.checked(read_file(path, _MOST_BYTES)))
+        rust = tokenizers.Tokenizer.from_buffer(bounds.checked(read_file(path, MOST_BYTES)))
     model = rust.model  # a reference: what is set here counts
     if isinstance(model, models.BPE):
         model.dropout = None  # made for training: it draws lots for the ids
