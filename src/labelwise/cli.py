@@ -19,7 +19,7 @@ import click
 
 from labelwise import __version__
 from labelwise.engine.files import without_mark
-from labelwise.errors import BadInput, LabelwiseError, one_line
+from labelwise.errors import BadInput, LabelwiseError, escaped, one_line
 from labelwise.options import EPILOG, with_settings
 
 if TYPE_CHECKING:
@@ -380,16 +380,9 @@ class _JsonPrinter:
 
     def show(self, _: list[str], results: list[Scores], __: Sequence[str]) -> None:
         for scores in results:
-            line = _escaped(json.dumps(scores, ensure_ascii=False))
+            line = escaped(json.dumps(scores, ensure_ascii=False))
             click.echo(f"{self._before}{line}", nl=False)
             self._before = ",\n "
-
-
-def _escaped(line: str) -> str:
-    """*line* of JSON with escapes for all that a terminal would act upon, or turn around."""
-    if line.isprintable():
-        return line
-    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
 
 
 class _TablePrinter:

@@ -19,7 +19,7 @@ import numpy as np
 from tokenizers import Regex, normalizers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 MOST_PART_BYTES = 2 * 2**20  # of the JSON of a part; rules of normalization take 330,000 of them
 MOST_STEPS = 32  # of a normalizer or a pre-tokenizer; real ones have ten at most
@@ -120,6 +120,16 @@ def check_charsmap(charsmap: bytes) -> None:
         )
 
 
+def check_merges(words: Collection[str], pairs: Iterable[Sequence[str]], prefix: str = "") -> None:
+    """ValueError where two *words* are to become one that is none; the library could panic.
+
+    The second loses the *prefix* of those that begin no word.
+    """
+    for first, second in pairs:
+        if not second.startswith(prefix) or first + second[len(prefix) :] not in words:
+            raise ValueError(f"it merges {first!r:.40} and {second!r:.40} to no word that it has")
+
+
 def longest_of(charsmap: bytes) -> int:
     """The most characters that compiled rules of normalization make of one.
 
@@ -195,6 +205,12 @@ def _checked_model(raw: msgspec.Raw) -> msgspec.Raw:
     if bytes(memoryview(vocabulary)[:1]) == b"[":
         pieces = msgspec.json.decode(vocabulary, type=list[tuple[str, float]])
         check_pieces(piece for piece, _ in pieces)
+    if "merges" in model:
+        prefix = msgspec.json.decode(model.get("continuing_subword_prefix", b"null")) or ""
+        merges = msgspec.json.decode(model["merges"], type=list[str | tuple[str, str]])
+        pairs = (each.partition(" ")[::2] if isinstance(each, str) else each for each in merges)
+        words = msgspec.json.decode(vocabulary, type=dict[str, int])
+        check_merges(words, pairs, prefix)
     return msgspec.Raw(msgspec.json.encode(model))
 
 

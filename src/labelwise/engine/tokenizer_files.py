@@ -302,7 +302,9 @@ def _word_piece(path: Path, unknown: str, settings: Mapping[str, Any]) -> tokeni
 def _byte_level(words: Path, merges: Path, settings: Mapping[str, Any]) -> tokenizers.Tokenizer:
     lines = read_lines(merges, _MOST_VOCABULARY)
     pairs = [line.partition(" ")[::2] for line in lines if not line.startswith("#version")]
-    rust = tokenizers.Tokenizer(models.BPE(read_object(words, _MOST_VOCABULARY), pairs))
+    vocabulary = read_object(words, _MOST_VOCABULARY)
+    bounds.check_merges(vocabulary, pairs)
+    rust = tokenizers.Tokenizer(models.BPE(vocabulary, pairs))
     rust.pre_tokenizer = pre_tokenizers.ByteLevel(
         add_prefix_space=_flag(settings, "add_prefix_space", default=False)
     )
