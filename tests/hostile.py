@@ -31,7 +31,8 @@ from padded import config, random_weights, write_model, write_tokenizer
 
 MOST_SECONDS = 5
 MOST_MEGABYTES = 500
-TEXTS = ["", "w9 w10", "good films", "É ﷺ " * 20, "a" * 300, ("w9", "bad  film\n\x00"), "<mask> [SEP]"]
+TEXTS = ["", "w9 w10", "good films", "É ﷺ " * 20, "a" * 3000, ("w9", "bad  film\n\x00")]
+TEXTS += ["<mask> [SEP]</s>" * 50, "中 x" * 300]
 SIZES = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8}
 SIZES |= {"num_hidden_layers": 2, "vocab_size": 300, "max_position_embeddings": 40}
 ODD = [None, True, -1, 0, 2**31, 2**63, 10**30, 1e308, "", "x", "\x00", "\u202e", [], {}, [[]]]
@@ -143,26 +144,80 @@ def build(folder: Path, chance: random.Random) -> None:
 
 
 def damage(folder: Path, chance: random.Random) -> None:
-    """Change a file of *folder* or several."""
-    for _ in range(chance.randint(1, 2)):
+    """Change a file of *folder*, or two."""
+    if (folder / "tokenizer.json").exists() and chance.random() < 0.4:
+        invent(folder / "tokenizer.json", chance)
+        return
+    for _ in range(chance.choice([1, 1, 1, 2])):
         path = chance.choice(sorted(folder.iterdir()))
         content = path.read_bytes()
         how = {".json": with_value, ".safetensors": with_header}.get(path.suffix, noisy)
         try:
-            content = (how if chance.random() < 0.8 else noisy)(content, chance)
+            content = (how if chance.random() < 0.9 else noisy)(content, chance)
         except (ValueError, struct.error):  # it is damaged already
             content = noisy(content, chance)
         path.write_bytes(content)
 
 
+def invent(path: Path, chance: random.Random) -> None:
+    """Give a tokenizer parts that are put together at random."""
+    content = json.loads(path.read_bytes())
+    kinds = {"normalizer": NORMALIZERS, "pre_tokenizer": PRE_TOKENIZERS}
+    for part in chance.sample(list(kinds), chance.choice([1, 2])):
+        steps = [step(chance.choice(kinds[part]), chance) for _ in range(chance.randint(1, 6))]
+        inner = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers"}[part]
+        content[part] = {"type": "Sequence", inner: steps}
+    if content["model"]["type"] == "BPE" and chance.random() < 0.5:
+        content["model"] |= {key: chance.choice(VALUES) for key in ("unk_token", "fuse_unk")}
+    path.write_text(json.dumps(content))
+
+
+VALUES = ["", "a", "aa", "▁", " ", "\x00", "é", "x" * 50, 0, 1, -1, 2**31, 10**9, True, False, None]
+PATTERNS = [{"String": each} for each in ("", "a", " ", "aa")]
+PATTERNS += [{"Regex": each} for each in ("", ".", "a*", " {2,}", "^", "$", r"\b", "(?=a)", "[^a]")]
+PATTERNS += [{"Regex": each} for each in ("(", "a{0,99999}", r"(a)\1", "(?<=a|bb)c", r"\p{L}+|\s+")]
+NORMALIZERS = ["NFC", "NFKD", "Lowercase", "Strip", "StripAccents", "Nmt", "BertNormalizer"]
+NORMALIZERS += ["Replace", "Replace", "Prepend", "ByteLevel", "Precompiled"]
+PRE_TOKENIZERS = ["BertPreTokenizer", "ByteLevel", "CharDelimiterSplit", "Metaspace", "Whitespace"]
+PRE_TOKENIZERS += ["Split", "Punctuation", "WhitespaceSplit", "Digits", "UnicodeScripts"]
+PRE_TOKENIZERS += ["FixedLength"]
+KEYS = {
+    "Strip": {"strip_left": [True], "strip_right": [False]},
+    "BertNormalizer": {
+        key: [True, False]
+        for key in ("clean_text", "handle_chinese_chars", "strip_accents", "lowercase")
+    },
+    "Replace": {"pattern": PATTERNS, "content": VALUES},
+    "Prepend": {"prepend": VALUES},
+    "Precompiled": {"precompiled_charsmap": [charsmap()]},
+    "ByteLevel": {"add_prefix_space": [True], "trim_offsets": [True], "use_regex": [True, False]},
+    "CharDelimiterSplit": {"delimiter": VALUES},
+    "Metaspace": {"replacement": ["▁", "a", ""], "prepend_scheme": ["always"], "split": [True]},
+    "Split": {
+        "pattern": PATTERNS,
+        "behavior": ["Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous"],
+        "invert": [True, False],
+    },
+    "Punctuation": {"behavior": ["Isolated"]},
+    "Digits": {"individual_digits": [True]},
+    "FixedLength": {"length": [0, 1, 5, -1, 10**9, 2**64]},
+}
+
+
+def step(kind: str, chance: random.Random) -> dict[str, object]:
+    """A step of a tokenizer with values at random, most of them possible."""
+    values = {key: chance.choice(choices) for key, choices in KEYS.get(kind, {}).items()}
+    return {"type": kind} | values
+
+
 def with_value(content: bytes, chance: random.Random) -> bytes:
     """JSON with another value somewhere."""
-    return json.dumps(changed(json.loads(content), chance)).encode()
+    return json.dumps(changed(json.loads(content), chance, top=True)).encode()
 
 
-def changed(value: object, chance: random.Random) -> object:
+def changed(value: object, chance: random.Random, *, top: bool = False) -> object:
     """A value of JSON with a change somewhere in it."""
-    if isinstance(value, dict | list) and value and chance.random() < 0.9:
+    if isinstance(value, dict | list) and value and (top or chance.random() < 0.9):
         keys = list(value) if isinstance(value, dict) else range(min(len(value), 50))
         key = chance.choice(keys)
         value[key] = changed(value[key], chance)
@@ -192,7 +247,7 @@ def changed(value: object, chance: random.Random) -> object:
 def with_header(content: bytes, chance: random.Random) -> bytes:
     """A file of safetensors with another header."""
     (size,) = struct.unpack("<Q", content[:8])
-    header = json.dumps(changed(json.loads(content[8 : 8 + size]), chance)).encode()
+    header = json.dumps(changed(json.loads(content[8 : 8 + size]), chance, top=True)).encode()
     said = len(header) if chance.random() < 0.9 else chance.choice([0, 2**63, 10**9])
     return struct.pack("<Q", said) + header + content[8 + size :]
 

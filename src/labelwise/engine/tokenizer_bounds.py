@@ -37,8 +37,10 @@ MOST_NODES = 4_000_000
 _SPARE_NODES = 100_000
 _NODES_PER_PIECE = 12
 
+_LETTERS = ("", "a", "B", "1", " ", "\n", ".", "é", "▁", "中")
+_SHORT = [first + second for first in _LETTERS for second in _LETTERS]
 # A regular expression without any of these matches an empty part of a text only if it matches an
-# empty text.
+# empty text, which _SHORT has.
 _LOOKS_AROUND = re.compile(r"\(\?|[\^$]|\\[bBAzZGKyY]")
 # What Oniguruma has beyond regular expressions, and takes exponential time or stack.
 _NOT_REGULAR = re.compile(r"\\[gk][<']|\\[1-9]|\(\?[&RP(~@{]|\(\*")
@@ -237,14 +239,27 @@ def _growth(part: str, step: Mapping[str, Any]) -> int:
 
 
 def _replaced(step: Mapping[str, Any]) -> int:
-    pattern, content = step.get("pattern"), _text(step, "content")
-    if isinstance(pattern, dict) and pattern.keys() == {"String"} and _text(pattern, "String"):
-        return -(-len(content) // len(pattern["String"]))
-    regex = _regex(step)
-    if not _LOOKS_AROUND.search(regex):
-        empty = normalizers.Replace(Regex(regex), "-").normalize_str("")
-        return len(content) + bool(empty)
-    return len(content) + 1
+    content, regex = _text(step, "content"), _regex(step)
+    if "String" in step["pattern"] and regex:
+        return -(-len(content) // len(step["pattern"]["String"]))
+    marking = normalizers.Replace(Regex(regex), "-")
+    if any(len(marking.normalize_str(text)) > len(text) for text in _SHORT):
+        # The library loses count of what is put between characters, and panics at a later step.
+        raise ValueError("it has a pattern that matches where there is nothing to replace")
+    return len(content) + bool(_LOOKS_AROUND.search(regex))
+
+
+def _prepended(step: Mapping[str, Any]) -> int:
+    if not (prefix := _text(step, "prepend")):
+        raise ValueError("it puts nothing before a text")  # and the library would panic
+    return 1 + len(prefix)
+
+
+def _fixed_length(step: Mapping[str, Any]) -> int:
+    length = step.get("length", 1)
+    if not isinstance(length, int) or not 1 <= length < 2**32:
+        raise ValueError(f"it cuts texts into parts of {length!r:.40} characters")
+    return 1
 
 
 def _split(step: Mapping[str, Any]) -> int:
@@ -290,13 +305,14 @@ def _list(step: Mapping[str, Any], key: str) -> list[Any]:
 _GROWTHS: dict[str, int | Callable[[Mapping[str, Any]], int]] = {
     **dict.fromkeys(("NFC", "NFD", "NFKC", "NFKD", "Nmt", "Lowercase", "Strip", "StripAccents"), 1),
     **dict.fromkeys(("BertPreTokenizer", "Whitespace", "WhitespaceSplit", "UnicodeScripts"), 1),
-    **dict.fromkeys(("CharDelimiterSplit", "Digits", "FixedLength", "Punctuation"), 1),
+    **dict.fromkeys(("CharDelimiterSplit", "Digits", "Punctuation"), 1),
+    "FixedLength": _fixed_length,
     "BertNormalizer": 3,  # a space on each side
     "ByteLevel": 4,  # a character for each byte
     "Metaspace": 2,  # a mark before each word
     "Split": _split,
     "Replace": _replaced,
-    "Prepend": lambda step: 1 + len(_text(step, "prepend")),
+    "Prepend": _prepended,
     "Precompiled": _precompiled,
 }
 
