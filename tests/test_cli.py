@@ -268,7 +268,7 @@ ACTS = [
 
 @pytest.mark.parametrize("flag", ["--json", "-v"])
 @pytest.mark.parametrize("piped", ["text", "label"])
-def test_nothing_that_a_terminal_acts_upon_is_printed(piped, flag, tmp_path):
+def test_no_output_has_what_a_terminal_acts_upon(piped, flag, tmp_path):
     """Of labels, of texts and of the name of the folder."""
     model = labelled(tmp_path / "na\u202eme\x9b", *ACTS) if piped == "label" else EMBEDDED
     text = b"good" if piped == "label" else "".join(ACTS).replace("\n", "").encode()

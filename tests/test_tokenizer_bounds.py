@@ -8,12 +8,16 @@ import random
 import struct
 import time
 import tracemalloc
+from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer as Rust
 from tokenizers import models, processors
 
 from labelwise.engine import tokenizer_bounds as bounds
+from labelwise.engine.checkpoint import MOST_SHARED
+from labelwise.engine.files import MOST_BYTES
+from labelwise.engine.layers import MOST_LAYERS
 from labelwise.engine.text import Tokenizer
 from labelwise.errors import BadFile
 from sentencepiece_model import charsmap, model
@@ -122,7 +126,7 @@ def test_parts_that_are_nested_deeply_or_are_long_are_refused(part, inner, tmp_p
     steps = sequence(inner, [whole] * 33)
     refused(tmp_path, f"its {part} has 33 steps", capfd, **{part: steps})
     long = sequence(inner, [whole] * 100_000)
-    refused(tmp_path, f"its {part} is longer than 2,097,152 bytes", capfd, **{part: long})
+    refused(tmp_path, f"its {part} is longer than 2,000,000 bytes", capfd, **{part: long})
 
 
 def frame(**changes):
@@ -305,3 +309,11 @@ def test_checking_a_large_file_takes_little_memory_and_time():
     tracemalloc.stop()
     assert took < 1
     assert peak < 6 * len(raw)
+
+
+def test_the_bounds_are_documented():
+    page = (Path(__file__).parents[1] / "docs" / "model-folders.md").read_text(encoding="utf-8")
+    values = {name: value for name, value in vars(bounds).items() if name.startswith("MOST_")}
+    values |= {"shared": MOST_SHARED, "layers": MOST_LAYERS, "bytes": MOST_BYTES // 2**20}
+    said = page[page.index("## Bounds") :]
+    assert [name for name, value in values.items() if f" {value:,}" not in said] == []

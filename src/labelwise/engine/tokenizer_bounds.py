@@ -21,7 +21,7 @@ from tokenizers import Regex, normalizers
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-MOST_PART_BYTES = 2 * 2**20  # of the JSON of a part; rules of normalization take 330,000 of them
+MOST_PART_BYTES = 2_000_000  # of a part's JSON; rules of normalization take 330,000 of them
 MOST_STEPS = 32  # of a normalizer or a pre-tokenizer; real ones have ten at most
 MOST_NESTED = 8  # sequences in one another; real ones have one
 MOST_GROWTH = 64  # times; NFKC compiled makes 18 characters of one, spaces between them make 36
