@@ -22,6 +22,7 @@ from rich.cells import cell_len
 
 from hub_server import Hub
 from labelwise.core.examples import SUFFIXES
+from labelwise.core.locate import EMBEDDED
 from padded import config, write_model, write_tokenizer
 from serving import LABELWISE, ask, command, until
 
@@ -253,6 +254,30 @@ def test_bars_are_as_long_as_the_terminal_is_wide(columns):
     assert max(map(cell_len, [*alone, *several, *unknown])) <= columns
     assert alone[2].count("█") == columns - len("POSITIVE    0.9984   ")
     assert several[2].count("█") == unknown[2].count("█") == (columns - 24) // 3
+
+
+ACTS = [
+    "\x1b]0;title\x07",
+    "\x9b31mred",
+    "\u202egnp.exe",
+    "\u2066x\u2069",
+    "a\r\nb\u2028c",
+    "\ue000\ufeff",
+]
+
+
+@pytest.mark.parametrize("flag", ["--json", "-v"])
+@pytest.mark.parametrize("piped", ["text", "label"])
+def test_no_output_has_what_a_terminal_acts_upon(piped, flag, tmp_path):
+    """Of labels, of texts and of the name of the folder."""
+    model = labelled(tmp_path / "na\u202eme\x9b", *ACTS) if piped == "label" else EMBEDDED
+    text = b"good" if piped == "label" else "".join(ACTS).replace("\n", "").encode()
+    run = labelwise("classify", "-m", model, flag, stdin=text)
+    assert run.returncode == 0
+    for shown in (run.stdout.decode(), run.stderr.decode()):
+        assert all(letter.isprintable() or letter == "\n" for letter in shown)
+    if flag == "--json" and piped == "label":
+        assert {score["label"] for score in json.loads(run.stdout)[0]} == set(ACTS)
 
 
 @pytest.mark.parametrize("columns", [30, 80, 250])

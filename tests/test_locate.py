@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -263,6 +264,48 @@ def test_a_folder_is_another_model_when_its_tokenizer_changes(tmp_path, name):
         (home / name).write_bytes(content)
         shas.append(locate(home).sha())
     assert len(set(shas)) == 3
+
+
+def test_a_folder_is_the_same_model_whatever_lies_beside_its_files(tmp_path):
+    """However large: none of it is read."""
+    home = folder(tmp_path)
+    for name in ("tokenizer.json", "model.safetensors"):
+        (home / name).write_bytes(b"content")
+    sha, stamp = locate(home).sha(), locate(home).stamp()
+    unused = ["model-old.safetensors", "pytorch_model.bin", "vocab.txt", "model.safetensors.bak"]
+    unused += ["model.safetensors.index.json", "tokenizer.model", "pytorch_model-1.bin"]
+    for name in unused:
+        with (home / name).open("wb") as file:
+            file.truncate(2**40)
+    began = time.perf_counter()
+    assert (locate(home).sha(), locate(home).stamp()) == (sha, stamp)
+    assert time.perf_counter() - began < 1
+
+
+def test_a_file_that_is_too_large_to_be_read_is_not_read_for_its_hash_either(tmp_path):
+    home = folder(tmp_path)
+    with (home / "vocab.txt").open("wb") as file:
+        file.truncate(2**40)
+    began = time.perf_counter()
+    assert locate(home).sha()
+    assert time.perf_counter() - began < 2
+
+
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
+def test_a_folder_is_another_model_when_a_part_of_its_weights_changes(tmp_path, weights):
+    home = folder(tmp_path)
+    index = {"weight_map": {"a": "first.part", "b": "second.part", "c": "first.part"}}
+    (home / f"{weights}.index.json").write_text(json.dumps(index))
+    shas = []
+    for first, second in ((b"1", b"2"), (b"1", b"3"), (b"2", b"3")):
+        (home / "first.part").write_bytes(first)
+        (home / "second.part").write_bytes(second)
+        shas.append(locate(home).sha())
+    (home / f"{weights}.index.json").write_text('{"weight_map": {"a": "first.part"}}')
+    shas.append(locate(home).sha())
+    (home / weights).write_bytes(b"whole")
+    shas.append(locate(home).sha())
+    assert len(set(shas)) == 5
 
 
 def test_a_revision_is_a_branch_a_tag_or_a_commit(hub, tmp_path):

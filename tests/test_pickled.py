@@ -192,6 +192,44 @@ def test_windows_on_one_storage(wrap, opened):
     assert checkpoint.take("none", (0, 4)).shape == (0, 4)
 
 
+def test_layers_that_are_one_layer_are_read(wrap, opened):
+    """Each is a weight of its own, and takes its own memory."""
+    names = [f"layer{number}" for number in range(4)]
+    checkpoint = opened(wrap(state(**dict.fromkeys(names, tensor())), SIX))
+    for name in names:
+        assert checkpoint.take(name, (2, 3)).tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+@pytest.mark.parametrize(
+    ("shape", "strides"), [((500, 100), (100, 1)), ((500, 100), (0, 1)), ((50_000,), (0,))]
+)
+def test_weights_that_share_numbers_take_a_few_times_their_file(wrap, opened, shape, strides):
+    """Each would be a copy: of a small file, tens of gigabytes."""
+    names = [f"layer{number}" for number in range(1000)]
+    one = tensor(shape, strides, stored=storage(length=50_000))
+    zeros = np.zeros(50_000, "<f4")
+    checkpoint = opened(wrap(state(**dict.fromkeys(names, one)), {"0": zeros}))
+    for name in names[:4]:
+        assert checkpoint.take(name, shape).shape == shape
+        assert checkpoint.take(name, shape).shape == shape  # again is not more
+    refused = "share their numbers, and take more than 4 times its size"
+    with pytest.raises(BadFile, match=refused):
+        _ = [checkpoint.take(name, shape) for name in names]
+
+
+def test_a_shard_by_many_names_is_one_file(tmp_path, wrap):
+    names = [f"layer{number}" for number in range(100)]
+    one = tensor((50_000,), (1,), stored=storage(length=50_000))
+    pickle_ = wrap(state(**dict.fromkeys(names, one)), {"0": np.zeros(50_000, "<f4")})
+    (tmp_path / "0.bin").write_bytes(pickle_)
+    for number in range(1, 100):
+        (tmp_path / f"{number}.bin").hardlink_to(tmp_path / "0.bin")
+    index = {"weight_map": {name: f"{number}.bin" for number, name in enumerate(names)}}
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    with Checkpoint.open(tmp_path) as checkpoint, pytest.raises(BadFile, match="share their num"):
+        _ = [checkpoint.take(name, (50_000,)) for name in names]
+
+
 def test_parameters_and_old_names(wrap, opened):
     parameter = (
         b"ctorch._utils\n_rebuild_parameter\n" + tensor() + b"\x88ccollections\nOrderedDict\n)R"

@@ -226,7 +226,7 @@ def test_a_file_that_is_too_large_is_not_read_to_its_end(tmp_path):
 
 def test_a_long_piece_of_a_bpe_model_is_not_taken_apart(tmp_path):
     content = model(["a" * 1_000_000], model_type=BPE)
-    with pytest.raises(BadFile, match="a piece of more than 512 characters"):
+    with pytest.raises(BadFile, match="a piece of 1,000,000 bytes, more than 128"):
         opened(tmp_path, content, "camembert")
 
 

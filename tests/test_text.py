@@ -125,6 +125,8 @@ def test_the_class_of_the_settings_goes_before_that_of_the_configuration(folder)
         ("HerbertTokenizerFast", "write PreTrainedTokenizerFast for tokenizer_class"),
         ("MyTokenizer", "read are BertTokenizer, "),
         (7, "read are BertTokenizer, "),
+        (["BertTokenizer"], "read are BertTokenizer, "),
+        ({"a": 1}, "read are BertTokenizer, "),
     ],
 )
 def test_a_class_that_is_not_read_is_refused(folder, place, from_json, name, why):

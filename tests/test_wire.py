@@ -398,6 +398,24 @@ def test_no_message_repeats_a_text(body):
             assert MARK not in str(error)  # noqa: PT017
 
 
+@pytest.mark.parametrize(
+    ("options", "fresh"),
+    [
+        (b'{"use_cache": false}', True),
+        (b'{"wait_for_model": true, "use_cache" : false }', True),
+        (b'{"use_cache": true}', False),
+        (b'{"use_cache": 0}', False),
+        (b'{"use_cache": "false"}', False),
+        (b"{}", False),
+        (b"null", False),
+        (b"[false]", False),
+        (b'"use_cache"', False),
+    ],
+)
+def test_of_the_options_only_one_counts(options, fresh):
+    assert read_query(b'{"inputs": "a", "options": ' + options + b"}")[0].fresh is fresh
+
+
 def test_texts_and_characters_have_limits():
     few = ["ab", ("c", "def"), "😀"]
     assert check_size(few, most_texts=3, most_characters=7) == 7

@@ -19,7 +19,7 @@ import click
 
 from labelwise import __version__
 from labelwise.engine.files import without_mark
-from labelwise.errors import BadInput, LabelwiseError, one_line
+from labelwise.errors import BadInput, LabelwiseError, escaped, one_line
 from labelwise.options import EPILOG, with_settings
 
 if TYPE_CHECKING:
@@ -380,7 +380,7 @@ class _JsonPrinter:
 
     def show(self, _: list[str], results: list[Scores], __: Sequence[str]) -> None:
         for scores in results:
-            line = json.dumps(scores, ensure_ascii=False)
+            line = escaped(json.dumps(scores, ensure_ascii=False))
             click.echo(f"{self._before}{line}", nl=False)
             self._before = ",\n "
 

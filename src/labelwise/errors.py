@@ -22,6 +22,7 @@ None holds the text of a request or a secret.
 
 from __future__ import annotations
 
+from json import dumps
 from typing import ClassVar, Literal
 
 # Why a server takes no more for now: texts or seconds of work that wait, the caller's own deadline,
@@ -32,6 +33,13 @@ Busy = Literal["texts", "seconds", "deadline", "bodies", "connections", "ending"
 def one_line(text: str) -> str:
     """*text* as one line with nothing in it that a terminal would act upon."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+
+
+def escaped(text: str) -> str:
+    """*text*, which is JSON, with an escape for each character that a terminal would act upon."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else dumps(c)[1:-1] for c in text)
 
 
 class LabelwiseError(Exception):

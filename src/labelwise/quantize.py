@@ -12,6 +12,7 @@ import msgspec
 from labelwise.core import agreement, examples
 from labelwise.core.locate import locate
 from labelwise.core.model import Model
+from labelwise.errors import escaped, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +32,7 @@ def quantize(name: str, data: Path, *, text: str | None, label: str | None, as_j
     """
     found = examples.read(data, text, label)
     if found.column and not text:
-        click.echo(f"The texts are those of the column {found.column}.", err=True)
+        click.echo(one_line(f"The texts are those of the column {found.column}."), err=True)
     shows = sys.stderr is not None and sys.stderr.isatty()
     location = locate(name, progress=shows)
     exact, small = Model(location), Model(location, dtype="int8")
@@ -40,10 +41,10 @@ def quantize(name: str, data: Path, *, text: str | None, label: str | None, as_j
         compared = agreement.compare(exact, small, found.texts, classes, done)
     path = agreement.write(compared, location)
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(compared)))
+        click.echo(escaped(msgspec.json.format(msgspec.json.encode(compared)).decode()))
     else:
         _show(compared)
-    click.echo(f"The report is in {path}.", err=True)
+    click.echo(one_line(f"The report is in {path}."), err=True)
     click.echo(_verdict(compared), err=True)
 
 

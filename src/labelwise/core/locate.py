@@ -19,8 +19,8 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 import labelwise
-from labelwise.engine.checkpoint import read_index
-from labelwise.engine.files import exists, open_any
+from labelwise.engine.checkpoint import INDEX, read_index, weight_files
+from labelwise.engine.files import MOST_BYTES, exists, open_any
 from labelwise.engine.folder import MARKS, WEIGHTS, check_folder, no_weights
 from labelwise.errors import BadFile, BadInput, BadModel, ModelNotFound
 
@@ -30,12 +30,7 @@ if TYPE_CHECKING:
 EMBEDDED = "labelwise/minilm-l6-sst2"
 _EMBEDDED_FOLDER = Path(__file__).resolve().parents[1] / "builtin" / EMBEDDED.partition("/")[2]
 
-_DESCRIPTION = [
-    "config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
+_VOCABULARY = [  # read where there is no tokenizer.json
     "vocab.txt",
     "vocab.json",
     "merges.txt",
@@ -43,7 +38,15 @@ _DESCRIPTION = [
     "sentencepiece.bpe.model",
     "spiece.model",
     "spm.model",
-    *(f"{weights}.index.json" for weights in WEIGHTS),
+]
+_DESCRIPTION = [
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    *_VOCABULARY,
+    *(f"{weights}{INDEX}" for weights in WEIGHTS),
 ]
 FILES = frozenset([*_DESCRIPTION, *WEIGHTS])  # of a model's folder, but for shards of weights
 _REVISION = re.compile(r"(?!.*\.\.)\w[\w.+/-]*")  # a branch, a tag, refs/pr/1 or a commit
@@ -79,7 +82,9 @@ class Location:
         return self
 
     def sha(self) -> str:
-        """The commit; for a folder, what changes when a file of the model does, as long as one.
+        """The commit; for a folder, what changes when a file that is read does, as long as one.
+
+        Files that lie beside those of the model are not looked at, whatever their size.
 
         Raises:
             BadFile: A file of the folder cannot be read.
@@ -89,7 +94,10 @@ class Location:
         total = hashlib.sha256()
         for path in self._files():
             with open_any(path) as file:
-                digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]
+                if path.name in _DESCRIPTION:  # none is read further
+                    digest = hashlib.sha256(file.read(MOST_BYTES))
+                else:
+                    digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]
             total.update(f"{path.name} {digest.hexdigest()}\n".encode())
         return total.hexdigest()[:40]
 
@@ -99,12 +107,11 @@ class Location:
         return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
     def _files(self) -> list[Path]:
-        return [
-            path
-            for path in sorted(self.folder.iterdir())
-            if path.name in FILES or path.name.startswith(("model-", "pytorch_model-"))
-            if path.is_file()
-        ]
+        """The files that the model is read from, in the order of their names."""
+        unused = _VOCABULARY if exists(self.folder / "tokenizer.json") else ()
+        names = [name for name in _DESCRIPTION if name not in unused and not name.endswith(INDEX)]
+        paths = {*(self.folder / name for name in names), *weight_files(self.folder)}
+        return sorted(path for path in paths if path.is_file())
 
 
 def locate(model: str | Path | None = None, *, progress: bool = False) -> Location:
@@ -214,7 +221,7 @@ def _formats(folder: Path) -> Iterator[list[str]]:
     """What may hold the weights, the best first: one file, or the parts that an index names."""
     for weights in WEIGHTS:
         yield [weights]
-        index = folder / f"{weights}.index.json"
+        index = folder / f"{weights}{INDEX}"
         if exists(index):
             yield sorted(set(read_index(index).values()))
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from os import fstat
 from os.path import commonprefix
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
@@ -14,19 +15,30 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 from safetensors import safe_open
 
 from labelwise.engine.files import exists, open_file, read_file
-from labelwise.engine.folder import check_weights, missing_weight, no_weights, other_type
+from labelwise.engine.folder import WEIGHTS, check_weights, missing_weight, no_weights, other_type
 from labelwise.engine.nesting import check_depth
 from labelwise.engine.pickle_machine import MOST_AXES, quoted
 from labelwise.engine.pickled import pickled_tensors
-from labelwise.engine.stored import WEIGHT_TYPES, Stored, contiguous_strides, read, widened
+from labelwise.engine.stored import (
+    WEIGHT_TYPES,
+    Stored,
+    bytes_of,
+    contiguous_strides,
+    read,
+    widened,
+)
 from labelwise.errors import BadFile, LabelwiseError, MissingWeight
 
 if TYPE_CHECKING:
     import numpy as np
 
+INDEX = ".index.json"  # what stands behind the name of weights that are in parts
 MOST_INDEX_BYTES = 32 * 2**20
 MOST_HEADER_BYTES = 8 * 2**20  # some fifty thousand tensors; models have hundreds
 MOST_NAME_BYTES = 255  # of a file, on every system
+# Tensors of a pickle may share numbers: layers that are one layer, a table that is also a head.
+# Each is a weight of its own here, and all that are used take so many times the files at most.
+MOST_SHARED = 4
 # What other programs put before the names of all weights: torch's DataParallel and compile, and
 # those who keep the model as a part of their own.
 _WRAPPERS = re.compile(r"(?:(?:module|_orig_mod|model)\.)*")
@@ -61,6 +73,9 @@ class Checkpoint:
         self._weights = weights
         self._files = files
         self._taken: set[str] = set()
+        stats = [fstat(file) for file in {weight.file.fileno() for weight in weights.values()}]
+        sizes = {(stat.st_dev, stat.st_ino): stat.st_size for stat in stats}  # a link adds nothing
+        self._left = MOST_SHARED * sum(sizes.values())  # bytes that may still be taken
 
     @classmethod
     def open(cls, folder: Path, base: str = "") -> Checkpoint:
@@ -152,6 +167,13 @@ class Checkpoint:
                 f"{weight.path}: the weight {name} is stored as {stored.dtype}, not as one of "
                 f"{', '.join(WEIGHT_TYPES)}. {other_type(self._weights)}"
             )
+        if name not in self._taken:
+            self._left -= bytes_of(stored)
+        if self._left < 0:
+            raise BadFile(
+                f"{weight.path}: its weights share their numbers, and take more than {MOST_SHARED} "
+                "times its size. Save the model again with each weight by itself"
+            )
         with _reading(weight.path):
             array = read(weight.file, stored)
         self._taken.update(self._spellings(name))
@@ -184,18 +206,34 @@ def _reason(error: Exception) -> str:
 
 def _weights(folder: Path, files: ExitStack) -> dict[str, _Weight]:
     """The weights of *folder* by today's names, their files open and held by *files*."""
-    kinds: dict[str, TensorsOf] = {
-        "model.safetensors": _safetensors,
-        "pytorch_model.bin": pickled_tensors,
-    }
-    for name, tensors_of in kinds.items():
-        index = folder / f"{name}.index.json"
-        if exists(folder / name):
-            return _renamed(_open(folder / name, tensors_of, files))
-        if exists(index):
-            return _renamed(_open_shards(index, tensors_of, files))
-    there = [*folder.glob("*"), *folder.glob("onnx/*")]
-    raise no_weights(folder, [str(path.relative_to(folder)) for path in there])
+    path = weights_path(folder)
+    if path is None:
+        there = [*folder.glob("*"), *folder.glob("onnx/*")]
+        raise no_weights(folder, [str(each.relative_to(folder)) for each in there])
+    kinds: dict[str, TensorsOf] = {"safetensors": _safetensors, "bin": pickled_tensors}
+    tensors_of = kinds[path.name.removesuffix(INDEX).rpartition(".")[2]]
+    opened = _open_shards if path.name.endswith(INDEX) else _open
+    return _renamed(opened(path, tensors_of, files))
+
+
+def weights_path(folder: Path) -> Path | None:
+    """The file that decides what the weights of *folder* are: they, or an index of their parts."""
+    paths = [folder / f"{name}{ending}" for name in WEIGHTS for ending in ("", INDEX)]
+    return next((path for path in paths if exists(path)), None)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that the weights of *folder* are read from: an index, and the parts that it names.
+
+    Raises:
+        BadFile: The index cannot be read.
+    """
+    path = weights_path(folder)
+    if path is None:
+        return []
+    if not path.name.endswith(INDEX):
+        return [path]
+    return [path, *(path.with_name(shard) for shard in sorted(set(read_index(path).values())))]
 
 
 def _open(path: Path, tensors_of: TensorsOf, files: ExitStack) -> dict[str, _Weight]:

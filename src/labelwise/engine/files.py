@@ -17,6 +17,7 @@ from labelwise.errors import BadFile, BadInput
 if TYPE_CHECKING:
     from pathlib import Path
 
+MOST_BYTES = 64 * 2**20  # of any file but weights; 17 MB is the largest of the known models
 MOST_OBJECT_BYTES = 8_000_000
 _LFS_POINTER = b"version https://git-lfs"
 _PAGES = (b"<!doctype html", b"<html")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
+from labelwise.engine import tokenizer_bounds as bounds
 from labelwise.engine.files import read_file
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 NAMES = ("tokenizer.model", "sentencepiece.bpe.model", "spiece.model", "spm.model")
 
 _MOST_BYTES = 20 * 2**20  # enough for 900,000 pieces
-_MOST_LETTERS = 512  # of a piece in BPE, as in SentencePiece; finding its parts takes the square
 _UNIGRAM, _BPE = 1, 2  # TrainerSpec.ModelType
 _NOT_READ = {3: "WORD", 4: "CHAR"}
 _NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4  # SentencePiece.Type
@@ -77,6 +77,9 @@ def read_model(path: Path) -> Model:
     if model.model_type not in (_UNIGRAM, _BPE):
         kind = _NOT_READ.get(model.model_type, f"number {model.model_type}")
         raise ValueError(f"it is a SentencePiece model of type {kind}; UNIGRAM and BPE are read")
+    bounds.check_pieces(piece for piece, _ in model.pieces)
+    if model.charsmap:
+        bounds.check_charsmap(model.charsmap)
     return model
 
 
@@ -132,8 +135,6 @@ def assembled(
 
 def _merges(scores: Mapping[str, float]) -> Sequence[tuple[str, str]]:
     """The pairs that make a piece of *scores*, the best piece first."""
-    if max(map(len, scores), default=0) > _MOST_LETTERS:
-        raise ValueError(f"it has a piece of more than {_MOST_LETTERS} characters")
     return [
         (piece[:at], piece[at:])
         for piece in sorted(scores, key=lambda piece: -scores[piece])

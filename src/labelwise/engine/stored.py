@@ -52,6 +52,11 @@ def read(file: BinaryIO, stored: Stored) -> np.ndarray:
     return view if view.flags.c_contiguous else view.copy(order="C")
 
 
+def bytes_of(stored: Stored) -> int:
+    """The bytes that `read` gives."""
+    return prod(stored.shape) * WEIGHT_TYPES[stored.dtype].itemsize
+
+
 def _reach(stored: Stored) -> int:
     """How many elements lie between the tensor's first and last, both included."""
     if not prod(stored.shape):

@@ -123,7 +123,7 @@ def tokenizer_class(name: object, model_type: str) -> TokenizerClass:
     found = CLASSES.get(name.removesuffix("Fast")) if isinstance(name, str) else None
     if found is not None:
         return found
-    if name in _CODE:
+    if isinstance(name, str) and name in _CODE:
         raise UnsupportedModel(
             f"the tokenizer class {name} is program code that no file of the folder describes, and "
             "it is not read here; choose a model that has a tokenizer.json"

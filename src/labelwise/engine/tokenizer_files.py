@@ -8,7 +8,6 @@ rest is then what the tokenizer's class says. Either is changed by ``tokenizer_c
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +15,8 @@ import tokenizers
 from tokenizers import AddedToken, models, normalizers, pre_tokenizers, processors
 
 from labelwise.engine import sentencepiece_files
-from labelwise.engine.files import exists, read_file, read_lines, read_object
+from labelwise.engine import tokenizer_bounds as bounds
+from labelwise.engine.files import MOST_BYTES, exists, read_file, read_lines, read_object
 from labelwise.engine.tokenizer_classes import (
     BY_MODEL_TYPE,
     CAMEMBERT,
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from labelwise.engine.tokenizer_classes import TokenizerClass
 
-_MOST_BYTES = 64 * 2**20  # of tokenizer.json; 17 MB is the largest of the known models
 _MOST_VOCABULARY = 16 * 2**20
 _NO_CHARACTER = "\U0010ffff"  # which no vocabulary has
 _MOST_LETTERS = 1000  # of a word; cutting one up takes the square of them
@@ -111,7 +110,9 @@ def read_tokenizer(folder: Path, model_type: str, settings: Mapping[str, Any]) -
         declared = _declared(folder, rust, settings)
         if kind.model:
             rust = _without_added_tokens(rust)
-        rust.add_tokens(_added_tokens(rust, declared, kind, settings))
+        added = _added_tokens(rust, declared, kind, settings)
+        bounds.check_tokens([token.content for token in added])
+        rust.add_tokens(added)
         if kind.model:
             _frame(rust, kind, settings)
     rust.encode_special_tokens = _flag(settings, "split_special_tokens", default=False)
@@ -147,24 +148,13 @@ def _from_json(folder: Path) -> tokenizers.Tokenizer | None:
     if not exists(path):
         return None
     with guarded(str(path)):
-        rust = tokenizers.Tokenizer.from_buffer(read_file(path, _MOST_BYTES))
-        if rust.post_processor is not None:
-            _check_frame(json.loads(rust.post_processor.__getstate__()))
+        rust = tokenizers.Tokenizer.from_buffer(bounds.checked(read_file(path, MOST_BYTES)))
     model = rust.model  # a reference: what is set here counts
     if isinstance(model, models.BPE):
         model.dropout = None  # made for training: it draws lots for the ids
     elif isinstance(model, models.WordPiece):
         model.max_input_chars_per_word = min(model.max_input_chars_per_word, _MOST_LETTERS)
     return rust
-
-
-def _check_frame(post: Mapping[str, Any]) -> None:
-    """ValueError where a template lacks a special token that it names: Rust would panic."""
-    for part in post.get("processors", []):
-        _check_frame(part)
-    for piece in (*post.get("single", []), *post.get("pair", [])):
-        if "SpecialToken" in piece and piece["SpecialToken"]["id"] not in post["special_tokens"]:
-            raise ValueError(f"its frame names {piece['SpecialToken']['id']!r:.40} without an id")
 
 
 def _overrule(
@@ -312,7 +302,9 @@ def _word_piece(path: Path, unknown: str, settings: Mapping[str, Any]) -> tokeni
 def _byte_level(words: Path, merges: Path, settings: Mapping[str, Any]) -> tokenizers.Tokenizer:
     lines = read_lines(merges, _MOST_VOCABULARY)
     pairs = [line.partition(" ")[::2] for line in lines if not line.startswith("#version")]
-    rust = tokenizers.Tokenizer(models.BPE(read_object(words, _MOST_VOCABULARY), pairs))
+    vocabulary = read_object(words, _MOST_VOCABULARY)
+    bounds.check_merges(vocabulary, pairs)
+    rust = tokenizers.Tokenizer(models.BPE(vocabulary, pairs))
     rust.pre_tokenizer = pre_tokenizers.ByteLevel(
         add_prefix_space=_flag(settings, "add_prefix_space", default=False)
     )
@@ -402,6 +394,11 @@ def _content(entry: Any) -> str:
     content = entry.get("content") if isinstance(entry, dict) else getattr(entry, "content", entry)
     if not isinstance(content, str):
         raise BadFile(f"tokenizer_config.json: a special token must be text, not {entry!r:.40}")
+    if len(content) > bounds.MOST_TOKEN:
+        raise BadFile(
+            f"the tokenizer has a special token of {len(content):,} characters, "
+            f"more than {bounds.MOST_TOKEN}"
+        )
     return content
 
 

@@ -83,7 +83,7 @@ class Query(msgspec.Struct):
         if self.options is UNSET:
             return False
         try:
-            return bool(_decoder(_Options).decode(self.options).use_cache == b"false")
+            return bytes(_decoder(_Options).decode(self.options).use_cache) == b"false"
         except msgspec.DecodeError:
             return False
 
