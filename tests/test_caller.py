@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tracemalloc
+from threading import get_ident
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from labelwise.errors import BadInput, Expired, Overloaded, TooLarge, TooSlow
 from labelwise.server import caller as module
-from labelwise.server.caller import Bodies, read_timeout, within
+from labelwise.server.caller import Aside, Bodies, held_bytes, read_timeout, within
 
 
 class Hasty(asyncio.SelectorEventLoop):
@@ -156,11 +157,11 @@ def test_bodies_that_arrive_at_once_are_bounded_together():
 def test_texts_that_wait_count_with_the_bodies_that_arrive():
     async def main():
         bodies = Bodies(100)
-        with bodies.hold(["x" * 1000, ("x" * 500, "é" * 500)]):
-            with pytest.raises(Overloaded), bodies.hold(["x" * 400]):
+        with bodies.hold(held_bytes(["x" * 1000, ("x" * 500, "é" * 500)])):
+            with pytest.raises(Overloaded), bodies.hold(held_bytes(["x" * 400])):
                 pass
             assert len(await bodies.read(Caller([b"x" * 100]).request)) == 100
-            with bodies.hold(["x" * 200]), pytest.raises(Overloaded):
+            with bodies.hold(held_bytes(["x" * 200])), pytest.raises(Overloaded):
                 await bodies.read(Caller([b"x" * 100]).request)
         assert bodies._held == 0
 
@@ -172,7 +173,7 @@ def test_one_body_of_any_size_that_is_allowed_is_read_where_nothing_else_is():
     async def main():
         bodies = Bodies(10_000)
         assert len(await bodies.read(Caller([b"x" * 1000] * 10).request)) == 10_000
-        with bodies.hold(["x" * 9000]):
+        with bodies.hold(held_bytes(["x" * 9000])):
             pass
 
     run(main())
@@ -329,3 +330,13 @@ def test_an_error_inside_is_passed_on():
                 raise ZeroDivisionError
 
     run(main())
+
+
+def test_what_is_much_leaves_the_event_loop_free():
+    async def main():
+        aside, loop_thread = Aside(), get_ident()
+        assert await aside.run(100_000, get_ident) == loop_thread
+        assert await aside.run(100_001, get_ident) not in {loop_thread, None}
+        aside.close()
+
+    asyncio.run(main())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import tracemalloc
+from time import perf_counter
 
 import pytest
 from hypothesis import example, given
@@ -12,9 +14,10 @@ from hypothesis import strategies as st
 from labelwise.core.scores import Score
 from labelwise.engine.nesting import MOST_LEVELS, check_depth
 from labelwise.errors import BadInput, TooLarge
+from labelwise.server import wire
 from labelwise.server.front import json_response
 from labelwise.server.tei import _ADVICE, PredictQuery, _texts
-from labelwise.server.wire import Parameters, check_answer, check_size, decode, read_query, shown
+from labelwise.server.wire import Parameters, check_answer, check_size, decode, shown
 
 MARK = "ZEBRA"  # stands for a text, which no message may repeat
 DEEP = 100_000
@@ -32,6 +35,10 @@ def parameters(**given):
     return read_query(json.dumps({"inputs": "a", "parameters": given}).encode())[0].parameters
 
 
+def read_query(body, most_texts=1_024):
+    return wire.read_query(body, most_texts)
+
+
 def refusal(body, read=read_query):
     """What is said of *body*, bytes or what becomes JSON."""
     with pytest.raises(BadInput) as caught:
@@ -41,7 +48,7 @@ def refusal(body, read=read_query):
 
 
 def predict(body):
-    return _texts(decode(body, PredictQuery, _ADVICE))
+    return _texts(decode(body, PredictQuery, 1_024, _ADVICE))
 
 
 @pytest.mark.parametrize(
@@ -423,6 +430,39 @@ def test_texts_and_characters_have_limits():
         check_size(few, most_texts=2, most_characters=7)
     with pytest.raises(TooLarge, match=r"^7 characters in one request; send 6 at most$"):
         check_size(few, most_texts=3, most_characters=6)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"inputs":[' + b'"",' * 2_000_000 + b'"ZEBRA"]}',
+        b'{"inputs":[' + b'["",""],' * 800_000 + b'"ZEBRA"]}',
+        b'{"inputs":"a","x":[' + b"[]," * 2_000_000 + b'"ZEBRA"]}',
+        b'{"inputs":"a","options":[' + b"[]," * 2_000_000 + b'"ZEBRA"]}',
+        b"[" + b"{}," * 2_000_000 + b"{",
+    ],
+    ids=lambda body: body[:30].decode(),
+)
+def test_far_too_many_values_are_not_made_into_objects(body):
+    tracemalloc.start()
+    said = "the body has many more values than 1024 texts; send 1024 at most"
+    assert refusal(body) == said
+    assert refusal(body, predict) == said
+    assert tracemalloc.get_traced_memory()[1] < 3 * len(body)  # the bytes, decoded, and cleared
+    tracemalloc.stop()
+
+
+def test_commas_in_texts_are_no_values():
+    assert texts({"inputs": ["," * 200_000, '",' * 200_000]}) == ["," * 200_000, '",' * 200_000]
+    pairs = [("a", "b")] * 1_024
+    assert texts({"inputs": [{"text": a, "text_pair": b} for a, b in pairs]}) == pairs
+
+
+def test_a_body_full_of_halves_is_read_in_a_moment():
+    body = b'{"inputs":"' + rb"\ud83d \ude00 " * 700_000 + b'"}'
+    started = perf_counter()
+    assert len(texts(body)[0]) == 2_800_000
+    assert perf_counter() - started < 4  # Python's reader and a walk through its objects took more
 
 
 def test_scores_of_an_answer_have_a_limit():

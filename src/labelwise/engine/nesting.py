@@ -5,24 +5,33 @@ Left alone, each reader gives up where its stack ends, if not the process with i
 
 from __future__ import annotations
 
+from math import inf
+
 _BLOCK = 2**18  # bytes that are looked at together: their numbers take many times as much
 MOST_LEVELS = 100  # nothing that is read here needs ten
 
 
-def check_depth(content: bytes) -> None:
-    """Check that no more than `MOST_LEVELS` arrays and objects of *content* lie in one another.
+class TooManyValues(ValueError):  # noqa: N818 - it says what is wrong
+    """JSON has more values than its reader wants to make objects of."""
+
+
+def check_depth(content: bytes, most_values: float = inf) -> None:
+    """Check that no more than `MOST_LEVELS` arrays and objects of *content* lie in one another, and
+    that no more than *most_values* are separated by commas.
 
     Nothing else is checked: up to its first mistake, the levels of broken JSON count all the same.
 
     Raises:
-        ValueError: There are more.
+        TooManyValues: There are more values.
+        ValueError: There are more levels.
     """
-    if content.count(b"[") + content.count(b"{") <= MOST_LEVELS:
+    few_levels = content.count(b"[") + content.count(b"{") <= MOST_LEVELS
+    if few_levels and (most_values == inf or content.count(b",") < most_values):
         return
     import numpy as np  # noqa: PLC0415 - heavy, and --help must be quick
 
     letters = np.frombuffer(content.replace(rb"\\", b"").replace(rb"\"", b""), np.uint8)
-    level = quotes = 0
+    level = quotes = commas = 0
     for start in range(0, len(letters), _BLOCK):
         block = letters[start : start + _BLOCK]
         marks = quotes + np.cumsum(block == ord('"'), dtype=np.int32)
@@ -31,4 +40,7 @@ def check_depth(content: bytes) -> None:
         levels = level + np.cumsum(steps * (1 - marks % 2), dtype=np.int32)
         if levels.max() > MOST_LEVELS:
             raise ValueError("it is nested too deeply")
+        commas += int(((block == ord(",")) & (marks % 2 == 0)).sum())
+        if commas >= most_values:
+            raise TooManyValues(f"it has more than {most_values} values")
         level, quotes = int(levels[-1]), int(marks[-1]) % 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -18,17 +19,24 @@ from labelwise import __version__
 from labelwise.core.batcher import Batcher
 from labelwise.core.cache import Cache
 from labelwise.core.inference import Inference
-from labelwise.core.scores import answers
 from labelwise.errors import BadInput
 from labelwise.server import hub, tei
 from labelwise.server.access import Access
-from labelwise.server.caller import Bodies, read_timeout, within
+from labelwise.server.caller import Aside, Bodies, held_bytes, read_timeout, within
 from labelwise.server.front import Door, Front, error_response, header_value, json_response
 from labelwise.server.logs import log_failure, log_request
 from labelwise.server.metrics import Metrics
 from labelwise.server.openapi import describe
 from labelwise.server.visit import UNKNOWN, visit_of
-from labelwise.server.wire import Parameters, check_size, read_query, shown
+from labelwise.server.wire import (
+    SCORE_BYTES,
+    Parameters,
+    check_answer,
+    check_size,
+    read_query,
+    shown,
+    write_answer,
+)
 from labelwise.settings import is_loopback
 
 if TYPE_CHECKING:
@@ -51,6 +59,7 @@ class Server:
         self.settings = settings
         self.access = Access(settings.read_access_token())
         self.bodies = Bodies(settings.max_body_bytes)
+        self.aside = Aside()
         self.metrics = Metrics()
         self.ending = False
         self.batcher = Batcher(
@@ -74,6 +83,7 @@ class Server:
         yield
         await self.batcher.close()
         self.inference.close()
+        self.aside.close()
 
     def find(self, request: Request) -> Entry:
         """The model that *request* names in its path; the first one where it names none.
@@ -131,31 +141,39 @@ async def classify(request: Request) -> Response:
     flat = _read_flag(request, "flat")
     body = await server.bodies.read(request)
 
-    started = perf_counter()
-    query, unknown = read_query(body)
-    del body
-    texts, parameters = query.texts, query.parameters or Parameters()
-    characters = check_size(
-        texts,
-        most_texts=server.settings.max_texts,
-        most_characters=server.settings.max_characters,
-    )
-    is_single = query.is_single
-    with server.bodies.hold(texts):
-        rows = server.inference.rows(
-            entry,
-            texts,
-            seconds,
-            truncation=parameters.cut,
-            max_length=parameters.max_length,
-            fresh=query.fresh or request.headers.get("x-use-cache") in {"false", "0"},
+    started, settings = perf_counter(), server.settings
+    async with within(request, seconds):
+        with server.bodies.hold(len(body)):
+            reading = partial(read_query, body, settings.max_texts)
+            query, unknown = await server.aside.run(len(body), reading)
+            del body, reading
+        texts, parameters = query.texts, query.parameters or Parameters()
+        characters = check_size(
+            texts, most_texts=settings.max_texts, most_characters=settings.max_characters
         )
-        del query, texts  # they are let go as soon as they are ids
-        async with within(request, seconds):
+        count = check_answer(len(texts), len(entry.model.labels), parameters.top_k)
+        is_flat = flat and query.is_single
+        with server.bodies.hold(held_bytes(texts)):
+            rows = server.inference.rows(
+                entry,
+                texts,
+                seconds,
+                truncation=parameters.cut,
+                max_length=parameters.max_length,
+                fresh=query.fresh or request.headers.get("x-use-cache") in {"false", "0"},
+            )
+            del query, texts  # they are let go as soon as they are ids
             found = await rows
-    function = parameters.function_to_apply or entry.model.function
-    logits = [row.logits for row in found.rows]
-    scores = answers(logits, function, entry.model.labels, parameters.top_k)
+        function = parameters.function_to_apply or entry.model.function
+        writing = partial(
+            write_answer,
+            found.rows,
+            function,
+            entry.model.labels,
+            parameters.top_k,
+            is_flat=is_flat,
+        )
+        scores, content = await server.aside.run(count * SCORE_BYTES, writing)
     visit = visit_of(request)
     visit.found, visit.scores = found, scores
 
@@ -167,7 +185,7 @@ async def classify(request: Request) -> Response:
         "x-inference-id": uuid4().hex,
         "x-sha": entry.sha,
     }
-    response = json_response(scores[0] if flat and is_single else scores, headers=headers)
+    response = json_response(content, headers=headers)
     for warning in _warnings(found.rows, unknown, entry):
         response.headers.append("x-hf-warning", header_value(warning))
     return response

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import math
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from sys import getsizeof
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from starlette.requests import ClientDisconnect
 
 from labelwise.errors import BadInput, Expired, Overloaded, TooLarge, TooSlow
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from starlette.requests import Request
 
     from labelwise.engine.text import Text
+
+_T = TypeVar("_T")
 
 _PAUSE_SECONDS = 30  # without a byte of the body
 _LEAST_RATE = 10_000  # bytes a second, over all of a body but for its first half minute
 # Most answers are there before: to wait for a caller's end takes longer than it could save.
 _UNWATCHED_SECONDS = 0.05
 _BLOCK_BYTES = 2**18
+_FEW_BYTES = 100_000  # of JSON: a millisecond
 _MOST_HELD = 64_000_000  # bytes of bodies that arrive and of texts that wait; or one body
 
 
@@ -85,18 +89,12 @@ class Bodies:
             blocks.clear()  # an error keeps this frame while the rest of the body still comes
 
     @contextmanager
-    def hold(self, texts: Sequence[Text]) -> Iterator[None]:
-        """Count *texts* among what is held, while their answer is waited for.
+    def hold(self, size: int) -> Iterator[None]:
+        """Count *size* bytes more of a body or of texts as held, for as long as they are.
 
         Raises:
             Overloaded: Too many long requests came at once.
         """
-        size = sum(
-            getsizeof(part)
-            for text in texts
-            for part in ((text,) if isinstance(text, str) else text)
-        )
-        del texts  # who waits inside lets them go sooner
         self._held += size
         try:
             self._check_held()
@@ -128,6 +126,30 @@ class Bodies:
     def _refusal(self) -> Overloaded:
         ends = "the server is ending; send the request again, to another or later"
         return Overloaded(ends, 5, "ending")
+
+
+class Aside:
+    """A thread for what is too much for the event loop, one after the other."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, "labelwise-aside")
+
+    async def run(self, size: int, work: Callable[[], _T]) -> _T:
+        """What *work* gives, which reads or writes about *size* bytes of JSON."""
+        if size <= _FEW_BYTES:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def held_bytes(texts: Sequence[Text]) -> int:
+    """How much memory *texts* take."""
+    return sum(
+        getsizeof(part) for text in texts for part in ((text,) if isinstance(text, str) else text)
+    )
 
 
 def read_timeout(request: Request, usual: float) -> float:

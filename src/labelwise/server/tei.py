@@ -6,17 +6,24 @@ routes. A single text has a flat answer, a list of texts a nested one.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec import Meta
 
-from labelwise.core.scores import answers
 from labelwise.errors import BadInput
-from labelwise.server.caller import read_timeout, within
+from labelwise.server.caller import held_bytes, read_timeout, within
 from labelwise.server.front import json_response
 from labelwise.server.visit import visit_of
-from labelwise.server.wire import Parameters, check_size, decode
+from labelwise.server.wire import (
+    SCORE_BYTES,
+    Parameters,
+    check_answer,
+    check_size,
+    decode,
+    write_answer,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,21 +63,28 @@ async def predict(request: Request) -> Response:
     server = request.app.state.server
     entry: Entry = server.find(request)
     seconds = read_timeout(request, server.settings.request_timeout)
-    query = decode(await server.bodies.read(request), PredictQuery, _ADVICE)
-    texts, single = _texts(query)
+    body = await server.bodies.read(request)
     settings = server.settings
-    check_size(texts, most_texts=settings.max_texts, most_characters=settings.max_characters)
-    truncation, raw = Parameters(truncation=query.truncate).cut, query.raw_scores
-    with server.bodies.hold(texts):
-        rows = server.inference.rows(entry, texts, seconds, truncation=truncation)
-        del query, texts  # they are let go as soon as they are ids
-        async with within(request, seconds):
+    async with within(request, seconds):
+        with server.bodies.hold(len(body)):
+            reading = partial(decode, body, PredictQuery, settings.max_texts, _ADVICE)
+            query = await server.aside.run(len(body), reading)
+            del body, reading
+        texts, single = _texts(query)
+        check_size(texts, most_texts=settings.max_texts, most_characters=settings.max_characters)
+        count = check_answer(len(texts), len(entry.model.labels), None)
+        truncation, raw = Parameters(truncation=query.truncate).cut, query.raw_scores
+        with server.bodies.hold(held_bytes(texts)):
+            rows = server.inference.rows(entry, texts, seconds, truncation=truncation)
+            del query, texts  # they are let go as soon as they are ids
             found = await rows
-    function = "none" if raw else entry.model.function
-    scores = answers([row.logits for row in found.rows], function, entry.model.labels, None)
+        function = "none" if raw else entry.model.function
+        labels = entry.model.labels
+        writing = partial(write_answer, found.rows, function, labels, None, is_flat=single)
+        scores, content = await server.aside.run(count * SCORE_BYTES, writing)
     visit = visit_of(request)
     visit.found, visit.scores = found, scores
-    return json_response(scores[0] if single else scores)
+    return json_response(content)
 
 
 def _texts(query: PredictQuery) -> tuple[list[Text], bool]:

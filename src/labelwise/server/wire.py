@@ -15,13 +15,16 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from labelwise.core.parameters import ADVICE, read_truncation
-from labelwise.core.scores import Function
-from labelwise.engine.nesting import check_depth
+from labelwise.core.scores import Function, answers
+from labelwise.engine.nesting import TooManyValues, check_depth
 from labelwise.engine.text import Text, Truncation, characters
 from labelwise.errors import BadInput, TooLarge
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from labelwise.core.cache import Row
+    from labelwise.core.scores import Score
 
 
 class Pair(msgspec.Struct):
@@ -111,6 +114,8 @@ class _Names(msgspec.Struct):
     parameters: dict[str, msgspec.Raw] | UnsetType | None = UNSET
 
 
+_MORE_VALUES = 10_000  # than the texts of pairs: parameters, and what is ignored
+SCORE_BYTES = 60  # of JSON for a label and its score, or so
 MOST_SCORES = 100_000  # of an answer: some 6 MB of JSON, and a tenth of a second to make
 MOST_LOGITS = 10_000_000  # of a request: 40 MB
 
@@ -135,27 +140,28 @@ _ADVICE = {
 }
 
 
-def read_query(body: bytes) -> tuple[Query, list[str]]:
+def read_query(body: bytes, most_texts: int) -> tuple[Query, list[str]]:
     """What *body* asks for, and the names of its parameters that are not known.
 
     A body that begins with a brace, a bracket or a quotation mark is JSON; any other is the text.
 
     Raises:
         BadInput: It is neither JSON nor text in UTF-8, or not a query.
+        TooLarge: It has far more values than *most_texts* need.
     """
     body = body.removeprefix(codecs.BOM_UTF8)
     if not body.strip():
         raise BadInput('the body is empty; send {"inputs": "your text"}')
     if body.lstrip()[:1] not in b'{["':
         return Query(_decoded(body)), []
-    query = decode(body, _Body)
+    query = decode(body, _Body, most_texts)
     if not isinstance(query, Query):
         return Query(query), []
-    names = None if query.parameters is None else decode(body, _Names).parameters
+    names = None if query.parameters is None else decode(body, _Names, most_texts).parameters
     return query, [name for name in names or () if name not in _KNOWN]
 
 
-def decode(body: bytes, into: Any, advice: Mapping[str, str] = _ADVICE) -> Any:
+def decode(body: bytes, into: Any, most_texts: int, advice: Mapping[str, str] = _ADVICE) -> Any:
     """*body*, which is JSON, as a value of the type *into*.
 
     Half of a surrogate pair, which is no character, is read as U+FFFD.
@@ -163,15 +169,21 @@ def decode(body: bytes, into: Any, advice: Mapping[str, str] = _ADVICE) -> Any:
     Args:
         body: What came.
         into: A type that msgspec knows.
+        most_texts: How many texts a request may have. Far more values are not made into objects.
         advice: What to send instead, by the name of the field that is wrong.
 
     Raises:
         BadInput: It is not JSON in UTF-8, or not such a value.
+        TooLarge: It has far too many values.
     """
     body = body.removeprefix(codecs.BOM_UTF8)
     _decoded(body)  # the decoder does not look at what it skips
     try:
-        check_depth(body)
+        check_depth(body, most_values=2 * most_texts + _MORE_VALUES)
+    except TooManyValues:
+        raise TooLarge(
+            f"the body has many more values than {most_texts} texts; send {most_texts} at most"
+        ) from None
     except ValueError:
         raise BadInput("the body is JSON that is nested too deeply") from None
     try:
@@ -225,6 +237,19 @@ def check_answer(texts: int, labels: int, top_k: int | None) -> int:
             f"{MOST_SCORES} scores of one answer; {advice}"
         )
     return texts * min(labels, top_k or labels)
+
+
+def write_answer(
+    rows: Sequence[Row],
+    function: Function,
+    labels: Sequence[str],
+    top_k: int | None,
+    *,
+    is_flat: bool,
+) -> tuple[list[list[Score]], msgspec.Raw]:
+    """The scores of each of *rows*, and as JSON; those of the only one where that *is_flat*."""
+    scores = answers([row.logits for row in rows], function, labels, top_k)
+    return scores, msgspec.Raw(msgspec.json.encode(scores[0] if is_flat else scores))
 
 
 def shown(name: str) -> str:
