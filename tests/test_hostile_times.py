@@ -1,0 +1,275 @@
+"""Callers that take their time: each is ended when its time is over, and none before."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from functools import partial
+
+import pytest
+
+from hostile_tools import HEALTH, Process, Wire, ask_once, check, check_log, chunked, request
+from serving import command
+
+LATE = 8  # seconds that a busy machine may add
+BIG = {"inputs": [f"{number} a film" for number in range(1_000)]}  # about 120 kB of answer
+
+
+class Caller:
+    """A connection of a *live* server, and the seconds since it was there."""
+
+    def __init__(self, live, **how):
+        self.wire = Wire(live.url, timeout=130, **how)
+        self.process = Process(live.process.pid)
+        self.began = time.monotonic()
+
+    def seconds(self):
+        return time.monotonic() - self.began
+
+    def drip(self, data, *, every, until):
+        """Send *data* in single bytes until the connection ends or so many seconds are over."""
+        for byte in data:
+            if self.seconds() > until or not self.process.holds(self.wire.port):
+                return
+            with suppress(OSError):
+                self.wire.send(bytes([byte]))
+            time.sleep(every)
+
+    def outcome(self):
+        """The status that comes, 0 where the connection is closed without one, and after how many
+        seconds it came, and the connection was closed.
+        """
+        try:
+            answer = self.wire.answer()
+        except EOFError:
+            return 0, self.seconds(), self.seconds()
+        came = self.seconds()
+        check(answer)
+        assert self.wire.ends()
+        return answer.status, came, self.seconds()
+
+
+def silent(live):
+    return Caller(live).outcome()
+
+
+def half_a_head(live):
+    caller = Caller(live)
+    caller.wire.send(HEALTH[:-2])
+    return caller.outcome()
+
+
+def slow_head(live):
+    caller = Caller(live)
+    caller.drip(HEALTH[:-2] + b"x: y\r\n" * 20, every=1, until=60)
+    return caller.outcome()
+
+
+def half_a_second_head(live):
+    caller = Caller(live)
+    caller.wire.send(HEALTH)
+    assert caller.wire.answer().status == 200
+    time.sleep(5)
+    caller.began = time.monotonic()
+    caller.wire.send(HEALTH[:-2])
+    return caller.outcome()
+
+
+def no_body(live):
+    caller = Caller(live)
+    caller.wire.send(request("/", b"x" * 100)[:-100])
+    return caller.outcome()
+
+
+def slow_body(live):
+    caller = Caller(live)
+    caller.wire.send(request("/", b"x" * 1_000)[:-1_000])
+    caller.drip(b"x" * 1_000, every=1, until=60)
+    return caller.outcome()
+
+
+def slow_chunks(live):
+    caller = Caller(live)
+    caller.wire.send(chunked().removesuffix(b"0\r\n\r\n"))
+    caller.drip(b"1\r\nx\r\n" * 100, every=0.5, until=60)
+    return caller.outcome()
+
+
+def slow_size_of_a_chunk(live):
+    caller = Caller(live)
+    caller.wire.send(chunked(b"x").removesuffix(b"0\r\n\r\n"))
+    caller.drip(b"1;" + b"a" * 100, every=1, until=60)
+    return caller.outcome()
+
+
+def slow_trailers(live):
+    caller = Caller(live)
+    caller.wire.send(chunked(b"x")[:-2])
+    caller.drip(b"x: y\r\n" * 20, every=1, until=60)
+    return caller.outcome()
+
+
+def body_that_slows_down(live):
+    """10 kB at once, which are worth ten seconds, and then a byte a second."""
+    caller = Caller(live)
+    caller.wire.send(request("/", b"x" * 11_000)[:-1_000])
+    caller.drip(b"x" * 1_000, every=1, until=70)
+    return caller.outcome()
+
+
+def slow_body_that_nobody_wants(live):
+    """It has its answer at once; then the connection does not wait for the rest."""
+    caller = Caller(live)
+    caller.wire.send(request("/no", b"x" * 1_000)[:-1_000])
+    caller.drip(b"x" * 1_000, every=1, until=60)
+    return caller.outcome()
+
+
+def idle(live):
+    caller = Caller(live)
+    caller.wire.send(HEALTH)
+    assert caller.wire.answer().status == 200
+    caller.began = time.monotonic()
+    return caller.outcome()
+
+
+# The caller, the statuses that it may get, and from when to when it may be closed, in seconds.
+SLOW = {
+    "silent": (silent, {0, 408}, 25, 75),
+    "half a head": (half_a_head, {408}, 29, 30),
+    "a head of a byte a second": (slow_head, {408}, 29, 30),
+    "half a second head": (half_a_second_head, {408}, 29, 30),
+    "no body": (no_body, {408}, 29, 31),
+    "a body of a byte a second": (slow_body, {408}, 29, 32),
+    "chunks of a byte a second": (slow_chunks, {408}, 29, 32),
+    "a size of a chunk without end": (slow_size_of_a_chunk, {400, 408, 413, 431}, 1, 32),
+    "trailers of a byte a second": (slow_trailers, {408}, 29, 32),
+    "a body that slows down": (body_that_slows_down, {408}, 29, 45),
+    "a body that nobody wants": (slow_body_that_nobody_wants, {404}, 0, 32),
+    "idle": (idle, {0}, 70, 76),
+}
+
+
+def steady_body(live):
+    """A body of 2 kB a second for 45 seconds."""
+    caller = Caller(live)
+    body = b"a good film " * 7_500
+    caller.wire.send(request("/", body)[: -len(body)])
+    for start in range(0, len(body), 1_000):
+        caller.wire.send(body[start : start + 1_000])
+        time.sleep(0.5)
+    assert caller.wire.answer().status == 200
+    return caller.seconds()
+
+
+def rare_requests(live):
+    """A connection that is used once a minute."""
+    caller = Caller(live)
+    for _ in range(2):
+        caller.wire.send(HEALTH)
+        assert caller.wire.answer().status == 200
+        time.sleep(60)
+    caller.wire.send(HEALTH)
+    assert caller.wire.answer().status == 200
+    return caller.seconds()
+
+
+def steady_reader(live):
+    """A reader of 4 kB a second: it moves, so it is not ended, and then gets all at once."""
+    caller = Caller(live, receives=4_000)
+    with caller.wire as wire:
+        wire.flood([request("/", BIG)] * 60, seconds=5, read=False)
+        while caller.seconds() < 50:
+            wire._data += wire.socket.recv(4_000)
+            time.sleep(1)
+        for _ in range(20):
+            assert wire.answer().status == 200
+    return caller.seconds()
+
+
+PATIENT = {
+    "a body of 2 kB a second": (steady_body, 45),
+    "a request a minute": (rare_requests, 120),
+    "a reader of 4 kB a second": (steady_reader, 50),
+}
+
+
+def never_reads(live):
+    """When the server let go of a caller that never reads: seconds after it stopped sending."""
+    caller = Caller(live, receives=4_000)
+    with caller.wire as wire:
+        wire.flood([request("/", BIG)] * 100, seconds=2, read=False)
+        caller.began = time.monotonic()
+        while caller.process.holds(wire.port) and caller.seconds() < 60:
+            time.sleep(0.5)
+        return caller.seconds()
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory):
+    with command(tmp_path_factory.mktemp("serve")) as server:
+        yield server
+        check_log(server.log)
+
+
+@pytest.fixture(scope="module")
+def outcomes(live):
+    """What became of each kind of caller, all of them at once, and a few more of some kinds."""
+    calls = {name: one[0] for name, one in (SLOW | PATIENT).items()} | {"never reads": never_reads}
+    with ThreadPoolExecutor(len(calls) + 1) as pool:
+        came = {name: pool.submit(partial(one, live)) for name, one in calls.items()}
+        prompt = pool.submit(asked_often, live, came)
+        yield came | {"prompt": prompt}
+
+
+def asked_often(live, others):
+    """The longest that a request took meanwhile."""
+    longest = 0.0
+    while not all(other.done() for other in others.values()):
+        began = time.monotonic()
+        assert ask_once(live.url, request("/", {"inputs": "I like you"})).status == 200
+        longest = max(longest, time.monotonic() - began)
+        time.sleep(0.2)
+    return longest
+
+
+@pytest.mark.hostile
+@pytest.mark.parametrize("name", SLOW)
+def test_a_slow_caller_is_ended_in_its_time(name, outcomes):
+    _, statuses, first, last = SLOW[name]
+    status, came, closed = outcomes[name].result()
+    assert status in statuses
+    assert first <= came <= closed <= last + LATE
+
+
+@pytest.mark.hostile
+@pytest.mark.parametrize("name", PATIENT)
+def test_a_caller_that_is_quick_enough_is_answered(name, outcomes):
+    assert outcomes[name].result() >= PATIENT[name][1]
+
+
+@pytest.mark.hostile
+def test_a_caller_that_never_reads_is_let_go(outcomes):
+    assert 25 <= outcomes["never reads"].result() <= 30 + LATE
+
+
+@pytest.mark.hostile
+def test_others_are_answered_at_once_meanwhile(outcomes):
+    assert outcomes["prompt"].result() < 2
+
+
+def test_slow_callers_hold_nobody_up(live):
+    """The short form: one of each kind, and a quick caller among them."""
+    with ExitStack() as stack:
+        wires = [stack.enter_context(Wire(live.url, receives=4_000)) for _ in range(40)]
+        starts = [b"", HEALTH[:-2], request("/", b"x" * 100)[:-50], chunked(b"x")[:-2]]
+        for wire, start in zip(wires, starts * 10, strict=True):
+            wire.send(start)
+        for _ in range(20):
+            began = time.monotonic()
+            assert ask_once(live.url, HEALTH, timeout=5).status == 200
+            assert time.monotonic() - began < 2
+        for wire, start in zip(wires, starts * 10, strict=True):
+            wire.send({0: HEALTH, 1: b"\r\n", 2: b"x" * 50, 3: b"\r\n"}[starts.index(start)])
+        assert {wire.answer().status for wire in wires} == {200}
