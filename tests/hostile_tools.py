@@ -1,5 +1,5 @@
-"""Means of hostile tests: connections that send bytes as they like, a strict reader of answers, what
-every answer must be, and what a server in a process of its own holds of the machine.
+"""Means of hostile tests: connections that send bytes as they like, a strict reader of answers,
+what every answer must be, and what a server in a process of its own holds of the machine.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MOST_HEAD = 50_000
 _SINGLE = {"content-length", "transfer-encoding", "content-type", "x-request-id", "connection"}
 
 
-class NotHttp(AssertionError):
+class NotHttp(AssertionError):  # noqa: N818 - it says what came
     """An answer that a strict reader does not take."""
 
 
@@ -55,24 +55,28 @@ def read(data: bytes, method: str = "GET", *, ended: bool = False) -> tuple[Answ
     if status < 100 or status == 101:
         raise NotHttp(f"nobody asked for status {status}")
     if method == "HEAD" or status < 200 or status in {204, 304}:
-        if status < 200 or status == 204:
-            _must("content-length" not in headers and "transfer-encoding" not in headers, data)
+        bare = status < 200 or status == 204
+        _must(not bare or not {"content-length", "transfer-encoding"} & headers.keys(), data)
         return Answer(status, headers, b""), head.end()
+    found = _body(data, head.end(), headers, ended=ended)
+    if found is None and ended:
+        raise NotHttp(f"an answer is cut off in its body: {data[:200]!r}")
+    return None if found is None else (Answer(status, headers, found[0]), found[1])
+
+
+def _body(
+    data: bytes, at: int, headers: dict[str, str], *, ended: bool
+) -> tuple[bytes, int] | None:
+    """The body that begins in *data* at *at*, and where it ends; None where more must come."""
     if "transfer-encoding" in headers:
         _must(headers["transfer-encoding"] == "chunked" and "content-length" not in headers, data)
-        found = _chunks(data, head.end())
-    elif "content-length" in headers:
+        return _chunks(data, at)
+    if "content-length" in headers:
         _must(re.fullmatch("[0-9]{1,10}", headers["content-length"]), data)
-        end = head.end() + int(headers["content-length"])
-        found = (data[head.end() : end], end) if len(data) >= end else None
-    else:
-        _must(headers.get("connection") == "close", data)
-        found = (data[head.end() :], len(data)) if ended else None
-    if found is None:
-        if ended:
-            raise NotHttp(f"an answer is cut off in its body: {data[:200]!r}")
-        return None
-    return Answer(status, headers, found[0]), found[1]
+        end = at + int(headers["content-length"])
+        return (data[at:end], end) if len(data) >= end else None
+    _must(headers.get("connection") == "close", data)
+    return (data[at:], len(data)) if ended else None
 
 
 def _must(holds: object, data: bytes) -> None:
