@@ -188,7 +188,7 @@ class Wire:
                 self._data = self._data[found[1] :]
                 if found[0].status != 100:
                     return found[0]
-            elif not self._receive() and not self._data:
+            elif not self.receive() and not self._data:
                 raise EOFError("the connection is closed without an answer")
 
     def ends(self) -> bool:
@@ -197,13 +197,14 @@ class Wire:
         Raises:
             TimeoutError: It stays open.
         """
-        while self._receive():
+        while self.receive():
             pass
         return not self._data
 
-    def _receive(self) -> bool:
+    def receive(self, most: int = 1_000_000) -> bool:
+        """Keep what comes next, so many bytes at most; False at the end of the connection."""
         try:
-            more = b"" if self._ended else self.socket.recv(1_000_000)
+            more = b"" if self._ended else self.socket.recv(most)
         except ConnectionError:
             more = b""
         self._data += more

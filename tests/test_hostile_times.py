@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from functools import partial
 
 import pytest
 
@@ -19,10 +18,17 @@ BIG = {"inputs": [f"{number} a film" for number in range(1_000)]}  # about 120 k
 class Caller:
     """A connection of a *live* server, and the seconds since it was there."""
 
-    def __init__(self, live, **how):
-        self.wire = Wire(live.url, timeout=130, **how)
+    def __init__(self, live):
+        self.wire = Wire(live.url, timeout=130, receives=4_000)
         self.process = Process(live.process.pid)
         self.began = time.monotonic()
+
+    @classmethod
+    def call(cls, live, behaves):
+        """The outcome of *behaves*, which is given a connection of its own."""
+        caller = cls(live)
+        with caller.wire:
+            return behaves(caller)
 
     def seconds(self):
         return time.monotonic() - self.began
@@ -50,24 +56,21 @@ class Caller:
         return answer.status, came, self.seconds()
 
 
-def silent(live):
-    return Caller(live).outcome()
+def silent(caller):
+    return caller.outcome()
 
 
-def half_a_head(live):
-    caller = Caller(live)
+def half_a_head(caller):
     caller.wire.send(HEALTH[:-2])
     return caller.outcome()
 
 
-def slow_head(live):
-    caller = Caller(live)
+def slow_head(caller):
     caller.drip(HEALTH[:-2] + b"x: y\r\n" * 20, every=1, until=60)
     return caller.outcome()
 
 
-def half_a_second_head(live):
-    caller = Caller(live)
+def half_a_second_head(caller):
     caller.wire.send(HEALTH)
     assert caller.wire.answer().status == 200
     time.sleep(5)
@@ -76,58 +79,50 @@ def half_a_second_head(live):
     return caller.outcome()
 
 
-def no_body(live):
-    caller = Caller(live)
+def no_body(caller):
     caller.wire.send(request("/", b"x" * 100)[:-100])
     return caller.outcome()
 
 
-def slow_body(live):
-    caller = Caller(live)
+def slow_body(caller):
     caller.wire.send(request("/", b"x" * 1_000)[:-1_000])
     caller.drip(b"x" * 1_000, every=1, until=60)
     return caller.outcome()
 
 
-def slow_chunks(live):
-    caller = Caller(live)
+def slow_chunks(caller):
     caller.wire.send(chunked().removesuffix(b"0\r\n\r\n"))
     caller.drip(b"1\r\nx\r\n" * 100, every=0.5, until=60)
     return caller.outcome()
 
 
-def slow_size_of_a_chunk(live):
-    caller = Caller(live)
+def slow_size_of_a_chunk(caller):
     caller.wire.send(chunked(b"x").removesuffix(b"0\r\n\r\n"))
     caller.drip(b"1;" + b"a" * 100, every=1, until=60)
     return caller.outcome()
 
 
-def slow_trailers(live):
-    caller = Caller(live)
+def slow_trailers(caller):
     caller.wire.send(chunked(b"x")[:-2])
     caller.drip(b"x: y\r\n" * 20, every=1, until=60)
     return caller.outcome()
 
 
-def body_that_slows_down(live):
+def body_that_slows_down(caller):
     """10 kB at once, which are worth ten seconds, and then a byte a second."""
-    caller = Caller(live)
     caller.wire.send(request("/", b"x" * 11_000)[:-1_000])
     caller.drip(b"x" * 1_000, every=1, until=70)
     return caller.outcome()
 
 
-def slow_body_that_nobody_wants(live):
+def slow_body_that_nobody_wants(caller):
     """It has its answer at once; then the connection does not wait for the rest."""
-    caller = Caller(live)
     caller.wire.send(request("/no", b"x" * 1_000)[:-1_000])
     caller.drip(b"x" * 1_000, every=1, until=60)
     return caller.outcome()
 
 
-def idle(live):
-    caller = Caller(live)
+def idle(caller):
     caller.wire.send(HEALTH)
     assert caller.wire.answer().status == 200
     caller.began = time.monotonic()
@@ -151,9 +146,8 @@ SLOW = {
 }
 
 
-def steady_body(live):
+def steady_body(caller):
     """A body of 2 kB a second for 45 seconds."""
-    caller = Caller(live)
     body = b"a good film " * 7_500
     caller.wire.send(request("/", body)[: -len(body)])
     for start in range(0, len(body), 1_000):
@@ -163,9 +157,8 @@ def steady_body(live):
     return caller.seconds()
 
 
-def rare_requests(live):
+def rare_requests(caller):
     """A connection that is used once a minute."""
-    caller = Caller(live)
     for _ in range(2):
         caller.wire.send(HEALTH)
         assert caller.wire.answer().status == 200
@@ -175,16 +168,15 @@ def rare_requests(live):
     return caller.seconds()
 
 
-def steady_reader(live):
+def steady_reader(caller):
     """A reader of 4 kB a second: it moves, so it is not ended, and then gets all at once."""
-    caller = Caller(live, receives=4_000)
-    with caller.wire as wire:
-        wire.flood([request("/", BIG)] * 60, seconds=5, read=False)
-        while caller.seconds() < 50:
-            wire._data += wire.socket.recv(4_000)
-            time.sleep(1)
-        for _ in range(20):
-            assert wire.answer().status == 200
+    wire = caller.wire
+    wire.flood([request("/", BIG)] * 60, seconds=5, read=False)
+    while caller.seconds() < 50:
+        wire.receive(4_000)
+        time.sleep(1)
+    for _ in range(20):
+        assert wire.answer().status == 200
     return caller.seconds()
 
 
@@ -195,15 +187,13 @@ PATIENT = {
 }
 
 
-def never_reads(live):
+def never_reads(caller):
     """When the server let go of a caller that never reads: seconds after it stopped sending."""
-    caller = Caller(live, receives=4_000)
-    with caller.wire as wire:
-        wire.flood([request("/", BIG)] * 100, seconds=2, read=False)
-        caller.began = time.monotonic()
-        while caller.process.holds(wire.port) and caller.seconds() < 60:
-            time.sleep(0.5)
-        return caller.seconds()
+    caller.wire.flood([request("/", BIG)] * 100, seconds=2, read=False)
+    caller.began = time.monotonic()
+    while caller.process.holds(caller.wire.port) and caller.seconds() < 60:
+        time.sleep(0.5)
+    return caller.seconds()
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +208,7 @@ def outcomes(live):
     """What became of each kind of caller, all of them at once, and a few more of some kinds."""
     calls = {name: one[0] for name, one in (SLOW | PATIENT).items()} | {"never reads": never_reads}
     with ThreadPoolExecutor(len(calls) + 1) as pool:
-        came = {name: pool.submit(partial(one, live)) for name, one in calls.items()}
+        came = {name: pool.submit(Caller.call, live, one) for name, one in calls.items()}
         prompt = pool.submit(asked_often, live, came)
         yield came | {"prompt": prompt}
 
