@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 MEGABYTE = 1_000_000
 ACCESS_TOKEN = "hf_right"  # noqa: S105
 GROWTH = 200  # MB above the idle server, at most
+LITTLE = 25  # the same, for a small share of what nobody needs to keep
 LONGEST, P99 = 2.0, 1.0  # seconds to the answer of somebody else
 SMALL = {"inputs": "I like you"}
 LETTERS = "漢字仮名交文章日本語"  # none of which the tokenizer keeps with another
@@ -361,10 +362,8 @@ def idle_connections(target: Target) -> None:
         time.sleep(10 * target.share)
 
 
-MEMORY = [
-    *(header_lines, trailers, header_value, url, chunk_extension, pipelined, pipelined_texts),
-    *(long_texts, long_escaped_texts, large_bodies, half_bodies),
-]
+FLOODS = [header_lines, trailers, header_value, url, chunk_extension, pipelined, pipelined_texts]
+BODIES = [long_texts, long_escaped_texts, large_bodies, half_bodies]
 RUDE = [slow_senders, silent_readers, resets, vanishing, idle_connections]
 
 

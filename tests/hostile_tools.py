@@ -14,10 +14,15 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
 from serving import Answer
 
 MARKER = (
     "MARKER-7f3a"  # stands in texts, headers and access tokens; no error and no log may hold it
+)
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="this system says nothing in /proc"
 )
 HEALTH = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
 

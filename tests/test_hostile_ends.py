@@ -19,8 +19,20 @@ from pathlib import Path
 
 import pytest
 
-from hostile_tools import HEALTH, NotHttp, Process, Wire, ask_once, check_log, chunked, request
+from hostile_tools import (
+    HEALTH,
+    NotHttp,
+    Process,
+    Wire,
+    ask_once,
+    check_log,
+    chunked,
+    needs_proc,
+    request,
+)
 from serving import ask, command, until
+
+pytestmark = needs_proc
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 KNOWN = {k: v for k, v in os.environ.items() if not k.startswith("LABELWISE_")}

@@ -9,8 +9,10 @@ import time
 import pytest
 
 from hostile_fuzz import bodies, fuzz, requests, summary
-from hostile_tools import HEALTH, Process, ask_once, check_log, request, settled
+from hostile_tools import HEALTH, Process, ask_once, check_log, needs_proc, request, settled
 from serving import command
+
+pytestmark = needs_proc
 
 SHORT, LONG = 500, 10_000
 GOOD = request("/", {"inputs": "I like you"}, "x-use-cache: false")

@@ -21,10 +21,13 @@ from hostile_tools import (
     check_log,
     check_refused,
     chunked,
+    needs_proc,
     request,
     settled,
 )
 from serving import command, until
+
+pytestmark = needs_proc
 
 ACCESS_TOKEN = "hf_right"  # noqa: S105
 LIKE = {"inputs": "I like you"}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from hostile_lines import ACCESS_TOKEN, MEMORY, RUDE, overload, pressed, server
-from hostile_tools import check_log
+from hostile_lines import ACCESS_TOKEN, BODIES, FLOODS, LITTLE, RUDE, overload, pressed, server
+from hostile_tools import check_log, needs_proc
 
-# A short form is a twentieth of the size, and may take a quarter of the memory.
-SHARE, LITTLE = 0.05, 50
+pytestmark = needs_proc
+
+SHARE = 0.05  # of an attack, in its short form
 
 
 def names(attacks):
@@ -22,9 +23,14 @@ def live(tmp_path_factory):
         check_log(one.log)
 
 
-@pytest.mark.parametrize("attack", MEMORY, ids=names(MEMORY))
-def test_a_small_attack_takes_little_memory(attack, live):
+@pytest.mark.parametrize("attack", FLOODS, ids=names(FLOODS))
+def test_a_small_flood_takes_little_memory(attack, live):
     pressed(live, attack, SHARE).check(growth=LITTLE)
+
+
+@pytest.mark.parametrize("attack", BODIES, ids=names(BODIES))
+def test_many_bodies_take_bounded_memory(attack, live):
+    pressed(live, attack, SHARE).check()
 
 
 @pytest.mark.parametrize("attack", RUDE, ids=names(RUDE))
@@ -34,7 +40,7 @@ def test_a_few_rude_callers_harm_nobody(attack, live):
 
 @pytest.mark.hostile
 @pytest.mark.parametrize("token", [False, True], ids=["open", "without the access token"])
-@pytest.mark.parametrize("attack", MEMORY, ids=names(MEMORY))
+@pytest.mark.parametrize("attack", FLOODS + BODIES, ids=names(FLOODS + BODIES))
 def test_an_attack_takes_bounded_memory_and_others_are_answered(attack, token, tmp_path):
     with server(tmp_path, token=token) as live:
         pressed(live, attack).check()

@@ -8,8 +8,20 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from hostile_tools import HEALTH, Process, Wire, ask_once, check, check_log, chunked, request
+from hostile_tools import (
+    HEALTH,
+    Process,
+    Wire,
+    ask_once,
+    check,
+    check_log,
+    chunked,
+    needs_proc,
+    request,
+)
 from serving import command
+
+pytestmark = needs_proc
 
 LATE = 8  # seconds that a busy machine may add
 BIG = {"inputs": [f"{number} a film" for number in range(1_000)]}  # about 120 kB of answer
