@@ -132,14 +132,15 @@ class Prober:
         reader, writer = await asyncio.open_connection(*self._place)
         try:
             writer.write(self._data)
-            data, found = b"", None
-            while found is None:
+            data = b""
+            while True:
+                found = read(data, "POST") if data else None
+                if found is not None and found[0].status != 100:
+                    return found[0].status
                 more = await reader.read(100_000)
-                data += more
-                if not data:
+                if not more:
                     raise EOFError
-                found = read(data, "POST", ended=not more)
-            return found[0].status
+                data = data[found[1] :] + more if found else data + more
         finally:
             writer.transport.abort()
 
@@ -247,7 +248,9 @@ async def _exchange(target: Target, pieces: list[bytes], wait: float) -> str:
                             await loop.sock_sendall(one, piece)
 
                 sending = asyncio.create_task(send())
-                data = await loop.sock_recv(one, 100)
+                data = b"HTTP/1.1 100"
+                while data[9:12] == b"100":  # an interim answer, which says to go on
+                    data = await loop.sock_recv(one, 100)
         except (OSError, TimeoutError) as reason:
             return type(reason).__name__
         finally:

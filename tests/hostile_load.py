@@ -86,7 +86,9 @@ class _Load:
         try:
             async with asyncio.timeout(PATIENCE):
                 writer.write(self._request())
-                head = await reader.readuntil(b"\r\n\r\n")
+                head = b" 100"
+                while b" 100" in head[:12]:  # an interim answer
+                    head = await reader.readuntil(b"\r\n\r\n")
                 length = int(head.lower().split(b"content-length:", 1)[1].split(b"\r", 1)[0])
                 await reader.readexactly(length)
         except (OSError, EOFError, ValueError, IndexError, TimeoutError) as reason:

@@ -338,7 +338,7 @@ def test_few_descriptors_are_enough_or_refused(count, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("limit", "callers"), [(60, 80), pytest.param(100, 500, marks=pytest.mark.hostile)]
+    ("limit", "callers"), [(200, 260), pytest.param(200, 900, marks=pytest.mark.hostile)]
 )
 def test_more_callers_than_descriptors_are_served_one_after_the_other(limit, callers, tmp_path):
     port = free_port()

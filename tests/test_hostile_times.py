@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -45,10 +46,14 @@ class Caller:
     def seconds(self):
         return time.monotonic() - self.began
 
-    def drip(self, data, *, every, until):
-        """Send *data* in single bytes until the connection ends or so many seconds are over."""
+    def drip(self, data, *, every, until, stubborn=False):
+        """Send *data* in single bytes until anything comes, or so many seconds are over.
+
+        A *stubborn* caller goes on until the connection is closed.
+        """
         for byte in data:
-            if self.seconds() > until or not self.process.holds(self.wire.port):
+            came = not stubborn and select.select([self.wire.socket], [], [], 0)[0]
+            if came or self.seconds() > until or not self.process.holds(self.wire.port):
                 return
             with suppress(OSError):
                 self.wire.send(bytes([byte]))
@@ -130,7 +135,7 @@ def body_that_slows_down(caller):
 def slow_body_that_nobody_wants(caller):
     """It has its answer at once; then the connection does not wait for the rest."""
     caller.wire.send(request("/no", b"x" * 1_000)[:-1_000])
-    caller.drip(b"x" * 1_000, every=1, until=60)
+    caller.drip(b"x" * 1_000, every=1, until=60, stubborn=True)
     return caller.outcome()
 
 
@@ -159,11 +164,11 @@ SLOW = {
 
 
 def steady_body(caller):
-    """A body of 2 kB a second for 45 seconds."""
-    body = b"a good film " * 7_500
+    """A body of 20 kB a second for 45 seconds."""
+    body = b"a good film " * 75_000
     caller.wire.send(request("/", body)[: -len(body)])
-    for start in range(0, len(body), 1_000):
-        caller.wire.send(body[start : start + 1_000])
+    for start in range(0, len(body), 10_000):
+        caller.wire.send(body[start : start + 10_000])
         time.sleep(0.5)
     assert caller.wire.answer().status == 200
     return caller.seconds()
@@ -181,11 +186,12 @@ def rare_requests(caller):
 
 
 def steady_reader(caller):
-    """A reader of 4 kB a second: it moves, so it is not ended, and then gets all at once."""
+    """A reader of 200 kB a second: it moves, so it is not ended, and then gets all at once."""
     wire = caller.wire
-    wire.flood([request("/", BIG)] * 60, seconds=5, read=False)
+    wire.flood([request("/", BIG)] * 100, seconds=5, read=False)
     while caller.seconds() < 50:
-        wire.receive(4_000)
+        for _ in range(100):
+            wire.receive(2_000)
         time.sleep(1)
     for _ in range(20):
         assert wire.answer().status == 200
@@ -193,9 +199,9 @@ def steady_reader(caller):
 
 
 PATIENT = {
-    "a body of 2 kB a second": (steady_body, 45),
+    "a body of 20 kB a second": (steady_body, 45),
     "a request a minute": (rare_requests, 120),
-    "a reader of 4 kB a second": (steady_reader, 50),
+    "a reader of 200 kB a second": (steady_reader, 50),
 }
 
 
