@@ -20,7 +20,7 @@ from hostile_tools import (
     needs_proc,
     request,
 )
-from serving import command
+from serving import command, until
 
 pytestmark = needs_proc
 
@@ -34,6 +34,7 @@ class Caller:
     def __init__(self, live):
         self.wire = Wire(live.url, timeout=130, receives=4_000)
         self.process = Process(live.process.pid)
+        until(lambda: self.process.holds(self.wire.port))  # a busy server takes it later
         self.began = time.monotonic()
 
     @classmethod
@@ -46,14 +47,14 @@ class Caller:
     def seconds(self):
         return time.monotonic() - self.began
 
-    def drip(self, data, *, every, until, stubborn=False):
+    def drip(self, data, *, every, last, stubborn=False):
         """Send *data* in single bytes until anything comes, or so many seconds are over.
 
         A *stubborn* caller goes on until the connection is closed.
         """
         for byte in data:
             came = not stubborn and select.select([self.wire.socket], [], [], 0)[0]
-            if came or self.seconds() > until or not self.process.holds(self.wire.port):
+            if came or self.seconds() > last or not self.process.holds(self.wire.port):
                 return
             with suppress(OSError):
                 self.wire.send(bytes([byte]))
@@ -83,7 +84,7 @@ def half_a_head(caller):
 
 
 def slow_head(caller):
-    caller.drip(HEALTH[:-2] + b"x: y\r\n" * 20, every=1, until=60)
+    caller.drip(HEALTH[:-2] + b"x: y\r\n" * 20, every=1, last=60)
     return caller.outcome()
 
 
@@ -103,39 +104,39 @@ def no_body(caller):
 
 def slow_body(caller):
     caller.wire.send(request("/", b"x" * 1_000)[:-1_000])
-    caller.drip(b"x" * 1_000, every=1, until=60)
+    caller.drip(b"x" * 1_000, every=1, last=60)
     return caller.outcome()
 
 
 def slow_chunks(caller):
     caller.wire.send(chunked().removesuffix(b"0\r\n\r\n"))
-    caller.drip(b"1\r\nx\r\n" * 100, every=0.5, until=60)
+    caller.drip(b"1\r\nx\r\n" * 100, every=0.5, last=60)
     return caller.outcome()
 
 
 def slow_size_of_a_chunk(caller):
     caller.wire.send(chunked(b"x").removesuffix(b"0\r\n\r\n"))
-    caller.drip(b"1;" + b"a" * 100, every=1, until=60)
+    caller.drip(b"1;" + b"a" * 100, every=1, last=60)
     return caller.outcome()
 
 
 def slow_trailers(caller):
     caller.wire.send(chunked(b"x")[:-2])
-    caller.drip(b"x: y\r\n" * 20, every=1, until=60)
+    caller.drip(b"x: y\r\n" * 20, every=1, last=60)
     return caller.outcome()
 
 
 def body_that_slows_down(caller):
     """10 kB at once, which are worth ten seconds, and then a byte a second."""
     caller.wire.send(request("/", b"x" * 11_000)[:-1_000])
-    caller.drip(b"x" * 1_000, every=1, until=70)
+    caller.drip(b"x" * 1_000, every=1, last=70)
     return caller.outcome()
 
 
 def slow_body_that_nobody_wants(caller):
     """It has its answer at once; then the connection does not wait for the rest."""
     caller.wire.send(request("/no", b"x" * 1_000)[:-1_000])
-    caller.drip(b"x" * 1_000, every=1, until=60, stubborn=True)
+    caller.drip(b"x" * 1_000, every=1, last=60, stubborn=True)
     return caller.outcome()
 
 
@@ -259,7 +260,7 @@ def test_a_caller_that_is_quick_enough_is_answered(name, outcomes):
 
 @pytest.mark.hostile
 def test_a_caller_that_never_reads_is_let_go(outcomes):
-    assert 25 <= outcomes["never reads"].result() <= 30 + LATE
+    assert 25 <= outcomes["never reads"].result() <= 30 + 2 * LATE  # it fills buffers first
 
 
 @pytest.mark.hostile
