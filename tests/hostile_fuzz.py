@@ -116,7 +116,7 @@ def _several(chance: random.Random, number: int, paths: list[str]) -> Case:
 
 def _one(chance: random.Random, paths: list[str], *, closes: bool = True) -> tuple[str, bytes]:
     """A request that is whole and valid as HTTP, however strange: its method, and its bytes."""
-    method = chance.choice(METHODS)
+    method = chance.choice([*METHODS, "GET", "GET", "POST"])
     headers = []
     for name in chance.sample(sorted(_FIELDS), chance.randint(0, 6)):
         value = chance.choice(_FIELDS[name])
@@ -142,7 +142,7 @@ def _one(chance: random.Random, paths: list[str], *, closes: bool = True) -> tup
 def _target(chance: random.Random, paths: list[str]) -> str:
     path = chance.choice(paths)
     for name in re.findall(r"\{\w+\}", path):
-        path = path.replace(name, chance.choice([MODEL, "main", _odd(chance)]))
+        path = path.replace(name, chance.choice([MODEL, MODEL, _odd(chance)]))
     if chance.random() < 0.2:
         path += _odd(chance)
     if chance.random() < 0.3:
