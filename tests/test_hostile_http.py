@@ -480,6 +480,22 @@ def test_a_target_that_names_another_host_is_refused(live):
     assert is_classified(ask_once(live.url, request("http://localhost/", BODY)))
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["a%0d%0ax-a:%20b", "%0a", "%00", "%E6%BC%A2", "%ff", "%ed%a0%80", "%2e%2e%2f", "a" * 15_000],
+    ids=lambda name: name[:12],
+)
+@pytest.mark.parametrize(
+    "before", ["/api/models/labelwise/minilm-l6-sst2/revision/", "/api/models/"]
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_what_a_path_names_comes_back_in_no_header(method, before, name, live):
+    answer = ask_once(live.url, request(before + name, method=method))
+    assert answer.status in {400, 404}
+    assert "x-a" not in answer.headers
+    check(answer, method=method)
+
+
 @pytest.mark.parametrize("allowed", ["labels.example.com:8080", "[2001:db8::1]:8080"])
 def test_an_allowed_host_may_have_a_port(allowed, tmp_path):
     with command(tmp_path, "--allowed-host", allowed) as live:
