@@ -281,6 +281,11 @@ def run(program, folder, *arguments):
         ("int8", [], {"ids", "texts", "times_faster", "seconds"}),
         ("server", [], {"start_seconds", "lone", "crowd"}),
         ("steady", [], {"overload", "memory", "known", "repeats"}),
+        (
+            "hostile",
+            ["--only", "header_value,resets,overload"],
+            {"attacks", "rude callers", "overload"},
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
