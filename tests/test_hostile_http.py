@@ -457,7 +457,7 @@ def test_options_of_the_whole_server_are_answered(live):
         ("LOCALHOST", 200),
         ("127.0.0.1", 200),
         ("[::1]:1", 200),
-        ("", 200),
+        ("", 403),
         ("evil.example", 403),
         ("evil.example.", 403),
         ("localhost.evil.example", 403),
@@ -468,7 +468,7 @@ def test_options_of_the_whole_server_are_answered(live):
 )
 def test_a_host_is_one_of_this_machine_or_refused(host, status, live):
     answer = ask_once(live.url, request("/", BODY, host=host))
-    assert answer.status in {status, 400} if status == 403 or not host else answer.status == status
+    assert answer.status in {status, 400} if status == 403 else answer.status == status
     check(answer)
 
 

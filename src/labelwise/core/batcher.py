@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_END_SECONDS = 5  # for a batch that nobody waits for any more
 STUCK_SECONDS = 60  # a batch that runs for longer will not end; the slowest take a few seconds
 
 # Texts that take long to become ids: words, words that are none, and letters that are words.
@@ -119,12 +120,13 @@ class Batcher(Forkable):
             self._start_thread()
 
     async def close(self) -> None:
-        """End the engine threads, each after the batch that it runs."""
+        """End the engine threads, each after the batch that it runs, if that is soon."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
+        until = monotonic() + _END_SECONDS
         for thread in self._threads:
-            await asyncio.to_thread(thread.join, STUCK_SECONDS)
+            await asyncio.to_thread(thread.join, max(until - monotonic(), 0))
 
     def is_alive(self) -> bool:
         """Whether texts that wait are going to be run."""

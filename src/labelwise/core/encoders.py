@@ -76,7 +76,7 @@ class _Lane:
         self._taken = 0
 
     def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)  # what runs, nobody waits for
 
     async def run(self, size: int, work: Callable[[], list[Encoded]]) -> list[Encoded]:
         """What *work* gives, for a request of that *size*. Cancel it and it does not begin."""
