@@ -472,7 +472,7 @@ def test_work_of_becoming_ids_waits_like_other_work():
                 place(batcher, model, 1, 100_001).__enter__()
             assert refused.value.reason == "seconds"
             with place(batcher, model, 1, 100_000, seconds=20):  # before the larger one
-                assert batcher.is_full()
+                assert batcher.overload()
                 assert isinstance(await refusal(batcher, model, 1), Overloaded)
             with pytest.raises(Overloaded) as refused:
                 place(batcher, model, 1, 100_000, seconds=13).__enter__()
@@ -480,7 +480,7 @@ def test_work_of_becoming_ids_waits_like_other_work():
             with place(batcher, model, 1, 10_000, seconds=1):  # short ones have other threads
                 pass
         assert repr(batcher) == EMPTY
-        assert not batcher.is_full()
+        assert batcher.overload() is None
 
     asyncio.run(main())
 

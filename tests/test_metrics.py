@@ -497,7 +497,7 @@ def test_ready_is_whether_a_request_would_be_taken(model, monkeypatch):
         with held_up(live, model):
             assert ready()[0] == 200
             full = pool.submit(ask, live.url, {"inputs": ["w8", "w9"]})
-            until(live.server.batcher.is_full)
+            until(live.server.batcher.overload)
             assert ready()[0] == 503
             assert "the server is busy" in ready()[1]["error"]
             assert ask(live.url, b"w10").status == 429

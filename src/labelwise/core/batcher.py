@@ -138,11 +138,15 @@ class Batcher(Forkable):
                 and monotonic() - oldest < STUCK_SECONDS
             )
 
-    def is_full(self) -> bool:
-        """Whether not even a short text may wait now."""
+    def overload(self) -> Overloaded | None:
+        """The reason why not even a short text may wait now; None where one may."""
         with self._changed:
-            waiting = self._waiting()
-            return self._queue.texts >= self._most_texts or waiting >= self._most_seconds
+            try:
+                self._check_room(1)
+                self._check_work(0, 0, "ids")
+            except Overloaded as reason:
+                return reason
+        return None
 
     def load(self) -> Load:
         """What waits and runs now."""

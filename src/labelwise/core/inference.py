@@ -137,7 +137,8 @@ class Inference(Forkable):
             encoded = await self._encoded(request, texts, numbers)
             del texts
             return Found(await self._run(request, encoded), cached=False, hits=0)
-        keys = [text_key(entry.makes, text, truncation, max_length) for text in texts]
+        makes = entry.makes
+        keys = [text_key(makes, text, truncation, max_length) for text in texts]
         known = {key: row for key in keys if (row := self._cache.get(key))}
         missing = {
             key: (text, number)

@@ -121,7 +121,8 @@ def create_app(catalogue: Catalogue, settings: Settings) -> Starlette:
     """The ASGI application that serves *catalogue*."""
     server = Server(catalogue, settings)
     hosts = settings.allowed_host if is_loopback(settings.host) else None
-    front = Middleware(Front, hosts=hosts, report=server.report)
+    overload = server.batcher.overload
+    front = Middleware(Front, hosts=hosts, overload=overload, report=server.report)
     app = Starlette(
         routes=_routes(server.access),
         middleware=[front],
@@ -221,7 +222,7 @@ async def ready(request: Request) -> Response:
     """Whether a request would be taken now, and not refused because there are too many."""
     server: Server = request.app.state.server
     error = server.ailment()
-    if not error and server.batcher.is_full():
+    if not error and server.batcher.overload():
         error = "the server is busy: no text may wait now; try again in a second"
     return json_response({"error": error}, 503) if error else json_response({"status": "ready"})
 

@@ -27,7 +27,7 @@ _LEAST_RATE = 10_000  # bytes a second, over all of a body but for its first hal
 # Most answers are there before: to wait for a caller's end takes longer than it could save.
 _UNWATCHED_SECONDS = 0.05
 _BLOCK_BYTES = 2**18
-_FEW_BYTES = 100_000  # of JSON: a millisecond
+_FEW_BYTES = 20_000  # of JSON: less than a millisecond, with what comes of it
 _MOST_HELD = 64_000_000  # bytes of bodies that arrive and of texts that wait; or one body
 
 

@@ -41,14 +41,21 @@ class Front:
     """Gives each answer its request id, and turns every failure into an error that can be read.
 
     With *hosts*, requests for any other host get 403: a page of another site whose name was made
-    to lead here (DNS rebinding) cannot talk to a server on loopback. *report* is called once for
-    each request: just after its answer, or when the caller has left before.
+    to lead here (DNS rebinding) cannot talk to a server on loopback. Where requests wait unread,
+    *overload* may say that there is no room for texts: they are refused from their heads alone.
+    *report* is called once for each request: just after its answer, or when the caller has left
+    before.
     """
 
     def __init__(
-        self, app: ASGIApp, hosts: Iterable[str] | None, report: Callable[[Visit], None]
+        self,
+        app: ASGIApp,
+        hosts: Iterable[str] | None,
+        overload: Callable[[], Overloaded | None],
+        report: Callable[[Visit], None],
     ) -> None:
         self._app = app
+        self._overload = overload
         self._report = report
         self._hosts = None if hosts is None else {host.lower().rstrip(".") for host in hosts}
 
@@ -78,9 +85,12 @@ class Front:
         """The application for a request, if it is one for this server.
 
         Raises:
-            LabelwiseError: It cannot be read, as the connection says.
+            LabelwiseError: It cannot be read, as the connection says, or there is no room for it.
         """
-        refusal: LabelwiseError | None = scope["state"].get("refusal")
+        state = scope["state"]
+        refusal: LabelwiseError | None = state.get("refusal")
+        if refusal is None and state.get("late") and scope["method"] == "POST":
+            refusal = self._overload()
         if refusal is not None:
             raise refusal
         if self._refuses(headers.get("host")):

@@ -36,6 +36,7 @@ _log = logging.getLogger(__name__)
 _PART_BYTES = 16_384  # that the parser gets at once, so that it is asked in time for its bounds
 _BODY_BUFFER = 65_536
 _SWEEP_SECONDS = 0.5
+_LATE_SECONDS = 0.1
 _PROBE_SECONDS = 0.25
 _END_PAUSE_SECONDS = 0.02
 _REFUSED_AT_ONCE = 100  # connections beyond the bound that are told so; more are closed in silence
@@ -99,6 +100,7 @@ class Connections:
         self.app = app
         self.bounds = bounds
         self.ending = False
+        self.late = False  # the event loop is: requests wait unread
         self.unread = 0  # bytes
         self.unsent = 0  # bytes, as of the last sweep or later
         self.tasks: set[asyncio.Task[None]] = set()
@@ -195,6 +197,7 @@ class Connections:
             for connection in [c for c in self._all if c.until < now]:
                 connection.expire()
             await asyncio.sleep(_SWEEP_SECONDS)
+            self.late = monotonic() - now > _SWEEP_SECONDS + _LATE_SECONDS
 
 
 class Connection(asyncio.Protocol):
@@ -523,7 +526,7 @@ class Connection(asyncio.Protocol):
             "raw_path": raw_path,
             "query_string": query,
             "headers": headers,
-            "state": {"refusal": refusal} if refusal else {},
+            "state": {"refusal": refusal, "late": self._connections.late},
         }
         self._exchange = Exchange(self, self._transport, scope, keeps=not refusal)
         task = self._loop.create_task(self._exchange.run(self._connections.app))

@@ -6,6 +6,7 @@ values of labels are ids of the catalogue, names of handlers, statuses and words
 
 from __future__ import annotations
 
+from collections import Counter as Counts
 from collections import deque
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -281,8 +282,8 @@ class Metrics:
         series.texts_total.inc(len(found.rows))
         if found.hits:
             series.cache_hits_total.inc(found.hits)
-        for row in found.rows:
-            if row.truncated:
-                series.truncated_texts_total.inc()
-        for best, *_ in visit.scores:
-            series.labels[best.label].inc()
+        cut = sum(row.truncated for row in found.rows)
+        if cut:
+            series.truncated_texts_total.inc(cut)
+        for label, texts in Counts(scores[0].label for scores in visit.scores).items():
+            series.labels[label].inc(texts)
