@@ -109,7 +109,11 @@ def servers(entry):
             notebooks.append(Notebook(server.connections.app))
             server.connections.app = notebooks[-1]  # for connections from now on
             urls.append(server.url)
-        stack.enter_context(server.server.batcher.place_for(Settings().max_waiting_texts))
+        stack.enter_context(
+            server.server.batcher.place_for(
+                server.server.catalogue.first.model, Settings().max_waiting_texts
+            )
+        )
         yield Servers(*urls, notebooks)
 
 
