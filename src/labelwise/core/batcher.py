@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _END_SECONDS = 5  # for a batch that nobody waits for any more
+_LEAST_WORK = 1e-6  # seconds
 STUCK_SECONDS = 60  # a batch that runs for longer will not end; the slowest take a few seconds
 
 # Texts that take long to become ids: words, words that are none, and letters that are words.
@@ -143,7 +144,7 @@ class Batcher(Forkable):
         with self._changed:
             try:
                 self._check_room(1)
-                self._check_work(0, 0, "ids")
+                self._check_work(_LEAST_WORK, 1, "ids")
             except Overloaded as reason:
                 return reason
         return None
