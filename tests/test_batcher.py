@@ -485,6 +485,64 @@ def test_work_of_becoming_ids_waits_like_other_work():
     asyncio.run(main())
 
 
+@pytest.mark.usefixtures("clock")
+def test_a_queue_that_was_full_refuses_before_texts_become_ids_until_a_part_is_done():
+    async def main():
+        batcher = queue(model := Ruler(), seconds=10, pace=0.01)
+        for _ in range(10):
+            await ask(batcher, model, 99)
+        with place(batcher, model, 1):  # 9.9 of 10 s wait: nobody knows how much it is
+            pass
+        assert isinstance(await refusal(batcher, model, 11), Overloaded)
+        with pytest.raises(Overloaded, match="work for 10 seconds waits") as refused:
+            place(batcher, model, 1).__enter__()
+        assert refused.value.reason == "seconds"
+        assert batcher.overload()
+        await step(batcher)
+        with place(batcher, model, 1):
+            pass
+        assert batcher.overload() is None
+
+    asyncio.run(main())
+
+
+def test_what_came_last_is_refused_where_the_engine_turns_out_slower(clock):
+    async def main():
+        batcher = queue(model := Ruler(), seconds=100, pace=0.01)
+        requests = [await ask(batcher, model, BATCH_IDS) for _ in range(19)]  # 97 s
+        batch = take(batcher)
+        clock.now += 2 * BATCH_IDS * 0.01  # twice as long as was expected
+        await finish(batcher, batch)
+        done, *waiting = [request.done() for request in requests]
+        assert done
+        assert waiting == sorted(waiting)  # none that came before one that waits
+        assert 0 < sum(waiting) < 5
+        for request in requests[-sum(waiting) :]:
+            assert isinstance(request.exception(), Overloaded)
+        assert batcher._queue.seconds == pytest.approx(110, abs=BATCH_IDS * 0.013)
+        assert batcher._queue.texts == 18 - sum(waiting)
+
+    asyncio.run(main())
+
+
+def test_the_pace_counts_what_passes_between_two_batches(clock):
+    async def main():
+        batcher = queue(model := Ruler(), pace=0.01)
+        paces = []
+        for pause in (0, BATCH_IDS * 0.01):
+            batcher._queue.lines[model].pace = 0.01
+            await ask(batcher, model, BATCH_IDS)
+            ended = clock.now
+            clock.now += pause  # the stream was free: something else held it up
+            batch = batcher._take(ended)
+            clock.now += BATCH_IDS * 0.01
+            await finish(batcher, batch)
+            paces.append(batcher._queue.lines[model].pace)
+        assert paces == [pytest.approx(0.01), pytest.approx(0.012)]
+
+    asyncio.run(main())
+
+
 def test_the_pace_of_becoming_ids_follows_slow_texts_sooner_than_quick_ones():
     batcher = queue(model := Ruler())
     line = batcher._queue.lines[model]

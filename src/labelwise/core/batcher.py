@@ -34,7 +34,12 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _END_SECONDS = 5  # for a batch that nobody waits for any more
-_LEAST_WORK = 1e-6  # seconds
+# Once full, the queue takes more when so much of what may wait is left: until then requests are
+# refused before their texts become ids.
+_LEFT = 0.95
+# So much of what may wait stays when it turns out to be more work than was expected: under load the
+# engine is slower, for it shares the processors.
+_SLACK = 1.1
 STUCK_SECONDS = 60  # a batch that runs for longer will not end; the slowest take a few seconds
 
 # Texts that take long to become ids: words, words that are none, and letters that are words.
@@ -85,6 +90,7 @@ class Batcher(Forkable):
         self._running: set[Batch] = set()
         self._threads: list[Thread] = []
         self._closing = False
+        self._full = False  # it was, and has not much less to do since
         super().__init__()
 
     def __repr__(self) -> str:
@@ -111,6 +117,7 @@ class Batcher(Forkable):
         self._queue.lines = lines
         self._reading = Reading()
         self._running = set()
+        self._full = False
         started, self._threads = self._threads, []
         if started:
             self.start()
@@ -144,7 +151,6 @@ class Batcher(Forkable):
         with self._changed:
             try:
                 self._check_room(1)
-                self._check_work(_LEAST_WORK, 1, "ids")
             except Overloaded as reason:
                 return reason
         return None
@@ -239,7 +245,11 @@ class Batcher(Forkable):
             )
         waiting = self._waiting()
         if waiting + work > self._most_seconds:
-            raise self._overloaded("seconds", f"work for {waiting:.0f} seconds waits already")
+            self._full = waiting > _LEFT * self._most_seconds
+            raise self._full_of(waiting)
+
+    def _full_of(self, seconds: float) -> Overloaded:
+        return self._overloaded("seconds", f"work for {seconds:.0f} seconds waits already")
 
     def _late(self, seconds: float) -> Overloaded:
         late = f"the answer would not be ready in {max(seconds, 0):.3g} s"
@@ -250,18 +260,26 @@ class Batcher(Forkable):
             raise TooLarge(f"{texts} texts in one request; send {self._most_texts} at most")
         if self._queue.texts + texts > self._most_texts:
             raise self._overloaded("texts", f"{self._queue.texts} texts wait already")
+        waiting = self._waiting()
+        self._full = self._full and waiting > _LEFT * self._most_seconds
+        if self._full or waiting >= self._most_seconds:
+            raise self._full_of(waiting)
 
     def _overloaded(self, reason: Busy, why: str) -> Overloaded:
         seconds = max(1, math.ceil(self._waiting()))
         return Overloaded(f"the server is busy: {why}; try again in {seconds} s", seconds, reason)
 
-    def _take(self) -> Batch | None:
-        """The next batch for the engine thread that asks; it waits for one. None at the end."""
+    def _take(self, since: float) -> Batch | None:
+        """The next batch for the engine thread that asks, which has ended another at *since*; it
+        waits for one. None at the end.
+        """
         with self._changed:
             while (batch := self._next_batch()) is None:
                 if self._closing:
                     return None
                 self._changed.wait()
+                since = math.inf
+            batch.since = min(batch.started, since)
             self._running.add(batch)
             if self._queue.ids:
                 self._changed.notify()  # there is work for another stream
@@ -274,7 +292,7 @@ class Batcher(Forkable):
         may_be_alone = self._may_be_alone and not self._running
         batch = self._queue.take(idle, may_be_alone=may_be_alone)
         if batch is not None:
-            batch.started = monotonic()
+            batch.started = batch.since = monotonic()
         return batch
 
     def _start_thread(self) -> None:
@@ -286,29 +304,36 @@ class Batcher(Forkable):
 
     def _work(self) -> None:
         """The life of an engine thread. Should it end before its time, another takes its place."""
-        batch = None
+        batch, ended = None, monotonic()
         try:
-            while (batch := self._take()) is not None:
-                self._end(batch, _outcomes(batch, batch.texts))
+            while (batch := self._take(ended)) is not None:
+                outcomes = _outcomes(batch, batch.texts)
+                ended = monotonic()
+                self._end(batch, outcomes)
                 batch = None
         except BaseException as reason:  # noqa: BLE001 - whatever it is, texts must go on
             _log.critical("an engine thread ended (%s); starting another", type(reason).__name__)
             if batch is not None:
-                ended = "the engine ended while it had this text; send it again"
-                self._end(batch, [EngineFailed(ended) for _ in batch.texts])
+                why = "the engine ended while it had this text; send it again"
+                self._end(batch, [EngineFailed(why) for _ in batch.texts])
             self._start_thread()
 
     def _end(self, batch: Batch, outcomes: list[Outcome]) -> None:
         """Note how long *batch* took, and have the event loop hand out its *outcomes*."""
-        seconds = monotonic() - batch.started
+        now = monotonic()
         with self._changed:
             self._running.discard(batch)
             streams = self._streams if batch.alone else 1
-            self._queue.lines[batch.model].learn(batch.ids, seconds * streams)
-        self._observe(batch, seconds)
+            # With what passes between two batches, which is not little where the loop is busy.
+            self._queue.lines[batch.model].learn(batch.ids, (now - batch.since) * streams)
+            surplus = self._queue.drop_surplus(_SLACK * self._most_seconds * self._streams)
+            reason = self._overloaded("seconds", "the engine is slower than it was")
+        self._observe(batch, now - batch.started)
         loop = batch.places[0][0].answer.get_loop()
         with suppress(RuntimeError):  # it is closed: nobody waits
             loop.call_soon_threadsafe(_hand_out, batch, outcomes)
+            for job in surplus:
+                loop.call_soon_threadsafe(_refuse, job, reason)
 
 
 def _reading_pace(model: Model) -> float:
@@ -319,6 +344,12 @@ def _reading_pace(model: Model) -> float:
         model.encode([sample])
         pace = max(pace, (thread_time() - started) / len(sample))
     return pace
+
+
+def _refuse(job: Job, reason: Overloaded) -> None:
+    """Answer *job*, which is dropped from the queue, with *reason*."""
+    if not job.answer.done():
+        job.answer.set_exception(reason)
 
 
 def _outcomes(batch: Batch, texts: list[Encoded]) -> list[Outcome]:

@@ -84,6 +84,7 @@ class Batch:
     ids: int = 0
     alone: bool = False  # on all threads, with no other beside it
     started: float = 0.0  # on the monotonic clock
+    since: float = 0.0  # when its stream had ended the batch before, or came to wait for this one
 
     def take(self, job: Job) -> None:
         """Add the next text of *job*."""
@@ -129,6 +130,11 @@ class Line:
         while self._by_size and not self._by_size[0][2].waits:
             heapq.heappop(self._by_size)
         return (self._by_size[0][:2], self._by_size[0][2]) if self._by_size else None
+
+    def newest(self) -> tuple[int, Job] | None:
+        """The job that came last, with its number; none where it has begun."""
+        job, number = next(reversed(self._by_age.items()), (None, 0))
+        return None if job is None or job.taken else (number, job)
 
     def learn_reading(self, characters: int, seconds: float) -> None:
         """Note that so many *characters* took so many *seconds* to become ids.
@@ -186,6 +192,19 @@ class Queue:
             line = self.lines[job.model]
             line.ids -= job.waiting_ids
             line.remove(job)
+
+    def drop_surplus(self, most: float) -> list[Job]:
+        """The newest jobs that have not begun, dropped down to *most* seconds of one stream."""
+        dropped = []
+        while self.seconds > most and (job := self._newest()) is not None:
+            self.drop(job)
+            dropped.append(job)
+        return dropped
+
+    def _newest(self) -> Job | None:
+        """The job that came last of those that have not begun."""
+        found = [newest for line in self.lines.values() if (newest := line.newest()) is not None]
+        return max(found, key=lambda one: one[0], default=(0, None))[1]
 
     def seconds_before(self, job: Job) -> float:
         """How long one stream would work before it is done with *job*, were it added now.
