@@ -72,6 +72,36 @@ def test_without_a_word_the_defaults_hold():
     assert Settings().port == 8000
 
 
+def test_a_file_that_came_with_a_model_is_not_taken_for_the_users():
+    config("port = 1")
+    assert settings_of().port == 1
+    Path("config.json").write_text("{}", encoding="utf-8")
+    assert refusal() == (
+        "labelwise.toml lies in the folder of a model, and may have come with it; "
+        "if it is meant, give it with --config labelwise.toml"
+    )
+    assert settings_of("--config", "labelwise.toml").port == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files have no such owners here")
+def test_a_file_that_others_may_have_written_is_not_taken_for_the_users(monkeypatch):
+    config("port = 1")
+    Path("labelwise.toml").chmod(0o664)
+    assert settings_of().port == 1
+    Path("labelwise.toml").chmod(0o666)
+    assert refusal().startswith("labelwise.toml may be written by every user; if it is meant")
+    Path("labelwise.toml").chmod(0o600)
+    owner = Path("labelwise.toml").stat().st_uid
+    monkeypatch.setattr(os, "getuid", lambda: owner + 1)
+    if owner != 0:
+        assert refusal().startswith("labelwise.toml belongs to another user; if it is meant")
+    else:
+        assert settings_of().port == 1  # the system's own
+        os.chown("labelwise.toml", 4_321, -1)
+        assert refusal().startswith("labelwise.toml belongs to another user; if it is meant")
+    assert settings_of("--config", "labelwise.toml").port == 1
+
+
 def test_settings_do_not_change():
     with pytest.raises(FrozenInstanceError):
         Settings().port = 1

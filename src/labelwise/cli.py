@@ -19,8 +19,8 @@ import click
 
 from labelwise import __version__
 from labelwise.engine.files import without_mark
-from labelwise.errors import BadInput, LabelwiseError, escaped, one_line
-from labelwise.options import EPILOG, with_settings
+from labelwise.errors import BadInput, LabelwiseError, escaped, lacks_memory, one_line
+from labelwise.options import CONFIG_READ, EPILOG, with_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +34,10 @@ _LINES_AT_ONCE = 256  # enough to fill batches; the answers to more would come l
 _GAP = 3  # between two columns of a table
 _LEAST_TEXT = 8
 _LEAST_BAR = 5
+_NO_MEMORY = (
+    "there is too little memory; free some, allow this process more, or take a smaller model"
+)
+_LEAST_MEMORY = 200_000_000  # bytes of addresses
 _STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -68,6 +72,7 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         with _ending_in_one_line():
+            _check_memory()
             return super().invoke(ctx)
 
 
@@ -82,18 +87,41 @@ def _ending_in_one_line() -> Iterator[None]:
         raise
     except KeyboardInterrupt:
         raise _Stopped(128 + signal.SIGINT) from None
-    except LabelwiseError as error:
-        raise click.UsageError(str(error)) from error
     except click.exceptions.NoArgsIsHelpError:
         raise
-    except click.UsageError as error:
-        raise click.UsageError(one_line(_said(error))) from error
-    except MemoryError as error:
-        raise click.UsageError("there is not enough memory") from error
-    except OSError as error:
-        if error.errno == EPIPE:  # the reader has seen enough; click ends quietly
+    except Exception as error:
+        said = _in_one_line(error)
+        if said is None:
             raise
-        raise click.UsageError(f"the output cannot be written: {error.strerror}") from error
+        raise click.UsageError(said) from error
+
+
+def _in_one_line(error: Exception) -> str | None:
+    """The line to print for *error*; none for what click ends by itself, or nobody expects."""
+    if lacks_memory(error):
+        return _NO_MEMORY
+    if isinstance(error, LabelwiseError):
+        return str(error)
+    if isinstance(error, click.UsageError):
+        return one_line(_said(error))
+    if isinstance(error, OSError) and error.errno != EPIPE:  # the reader has seen enough
+        return f"the output cannot be written: {error.strerror}"
+    return None
+
+
+def _check_memory() -> None:
+    """Refuse to start where libraries would end the process while they are loaded.
+
+    Raises:
+        MemoryError: There is no room for them.
+    """
+    try:
+        import resource  # noqa: PLC0415 - not everywhere
+    except ImportError:
+        return
+    allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if 0 <= allowed < _LEAST_MEMORY:
+        raise MemoryError
 
 
 def _discard_what_cannot_be_written() -> None:
@@ -248,7 +276,7 @@ def serve(settings: Settings) -> None:
     """Serve each MODEL to Hugging Face clients: a folder, ID=FOLDER, or a Hub id."""
     from labelwise.server.run import serve as run  # noqa: PLC0415 - heavy, as above
 
-    run(settings)
+    run(settings, click.get_current_context().meta.get(CONFIG_READ))
 
 
 @main.command(short_help="Compare int8 with fp32 for a model.")

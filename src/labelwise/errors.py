@@ -22,8 +22,18 @@ None holds the text of a request or a secret.
 
 from __future__ import annotations
 
+from errno import ENOMEM
 from json import dumps
 from typing import ClassVar, Literal
+
+_NO_MEMORY = (
+    "bad_alloc",
+    "Cannot allocate memory",
+    "cannot allocate memory",
+    "Failed to allocate",
+    "can't start new thread",
+    "failed to map segment",
+)
 
 # Why a server takes no more for now: texts or seconds of work that wait, the caller's own deadline,
 # bodies that arrive, connections, or its end.
@@ -40,6 +50,19 @@ def escaped(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else dumps(c)[1:-1] for c in text)
+
+
+def lacks_memory(error: BaseException | None) -> bool:
+    """Whether *error*, or one that led to it, comes of too little memory.
+
+    Libraries say that in words of their own.
+    """
+    while error is not None:
+        lacking = isinstance(error, MemoryError) or getattr(error, "errno", None) == ENOMEM
+        if lacking or any(words in str(error) for words in _NO_MEMORY):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 class LabelwiseError(Exception):

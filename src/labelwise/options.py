@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import tomllib
 from dataclasses import Field, fields
 from difflib import get_close_matches
@@ -31,7 +32,7 @@ _OF_THE_TESTS = {"SHARED", "NO_SKIPS", "CLIENTS", "BASE_MODEL"}
 _OF_KUBERNETES = re.compile(  # it sets them where a service has such a name
     r"(\w+_)?(SERVICE_HOST=|SERVICE_PORT(_\w+)?=|PORT_\d+_\w+=|PORT=\w+://)"
 )
-_CONFIG_READ = f"{__name__}.config"  # where a context keeps the path of its file
+CONFIG_READ = f"{__name__}.config"  # where a context keeps the path of its file
 _NUMBERS = {  # in a file
     "int": ((int,), "a whole number"),
     "float": ((int, float), "a number"),
@@ -92,7 +93,7 @@ class _Option(click.Option):
         if source is ParameterSource.ENVIRONMENT:
             return str(self.envvar)
         if ctx and source is ParameterSource.DEFAULT_MAP:
-            return f"{self.name} in {ctx.meta[_CONFIG_READ]}"
+            return f"{self.name} in {ctx.meta[CONFIG_READ]}"
         return super().get_error_hint(ctx)
 
     def get_help_extra(self, _: click.Context) -> OptionHelpExtra:
@@ -173,6 +174,7 @@ def _refuse_flag(ctx: click.Context, option: click.Parameter, value: str | None)
 def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
     """Make the values of the file the defaults of *ctx*."""
     if path is None and exists(CONFIG):
+        _check_meant(CONFIG)
         path = CONFIG
     if path is None or ctx.resilient_parsing:
         return
@@ -181,8 +183,27 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
         values = tomllib.loads(content.decode())
     except (ValueError, RecursionError) as reason:
         raise BadInput(f"{path} is not valid TOML: {reason}") from None
-    ctx.meta[_CONFIG_READ] = path
+    ctx.meta[CONFIG_READ] = path
     ctx.default_map = {key: _checked(path, key, value) for key, value in values.items()}
+
+
+def _check_meant(path: Path) -> None:
+    """Check that the user put the file at *path* where it is found: it could open the server.
+
+    Raises:
+        BadInput: Somebody else owns it or may write it, or it came with a model.
+    """
+    found = path.stat()
+    ours = {0, os.getuid()} if hasattr(os, "getuid") else {found.st_uid}
+    why = None
+    if found.st_uid not in ours:
+        why = "belongs to another user"
+    elif os.name == "posix" and found.st_mode & stat.S_IWOTH:
+        why = "may be written by every user"
+    elif exists(path.with_name("config.json")):
+        why = "lies in the folder of a model, and may have come with it"
+    if why:
+        raise BadInput(f"{path} {why}; if it is meant, give it with --config {path}")
 
 
 def _checked(path: Path, key: str, value: Any) -> Any:

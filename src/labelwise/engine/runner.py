@@ -85,7 +85,7 @@ class _Session(Forkable):
         # The graph is as it should run. Higher levels would join sums and norms, biases and GELUs
         # into operators that are slower than their parts: see LOG.md.
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.log_severity_level = 3  # errors; they are raised as well
+        options.log_severity_level = 4  # all that is less than fatal is raised as well
         # Threads wait actively for each other while a batch runs, and stop when it ends.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         # Every batch has lengths of its own: a plan kept for each would never be used again.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from labelwise.errors import BadInput, ModelNotFound
+from labelwise.errors import BadInput, ModelNotFound, one_line
 from labelwise.server.front import header_value, json_response
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ async def show_model(request: Request) -> Response:
         return json_response({"error": f"see {target}"}, 307, {"location": target})
     revision = request.path_params.get("revision", "main")
     if revision not in {"main", "HEAD", entry.sha}:
-        return _not_found("RevisionNotFound", f"Invalid rev id: {revision:.100}")
+        return _not_found("RevisionNotFound", f"Invalid rev id: {one_line(revision):.100}")
     return json_response(_describe(entry, _expand(request), listed=False))
 
 

@@ -18,7 +18,7 @@ import click
 
 from labelwise.core.catalogue import Catalogue
 from labelwise.engine import processors
-from labelwise.errors import BadInput
+from labelwise.errors import BadInput, one_line
 from labelwise.server.app import create_app
 from labelwise.server.http import Bounds, Connections
 from labelwise.server.logs import set_up
@@ -26,6 +26,7 @@ from labelwise.server.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from pathlib import Path
 
     from starlette.applications import Starlette
 
@@ -42,10 +43,11 @@ _GRACE_SECONDS = 5  # for sending what was answered last
 _SWITCH_SECONDS = 0.0005
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, config: Path | None = None) -> None:
     """Serve as *settings* say until SIGTERM or SIGINT; then finish what was admitted, and exit.
 
-    The code is 0 where every request got its answer, or its caller has left before.
+    The file *config* is where some of the settings come from. The exit code is 0 where every
+    request got its answer, or its caller has left before.
 
     Raises:
         BadInput: The settings contradict each other, or the address cannot be taken.
@@ -69,9 +71,9 @@ def serve(settings: Settings) -> None:
         sys.setswitchinterval(_SWITCH_SECONDS)
         url = _url(settings.host, address.getsockname()[1])
         if settings.log_format == "json":
-            greet = partial(_log_greeting, catalogue, url)
+            greet = partial(_log_greeting, catalogue, url, config)
         else:
-            greet = partial(_print_greeting, catalogue, url, settings)
+            greet = partial(_print_greeting, catalogue, url, settings, config)
         try:
             address.listen(_BACKLOG)
         except OSError as reason:  # another server was quicker: it listens on the same address
@@ -151,9 +153,9 @@ def _allowed_connections() -> int:
     return open_files - _OWN_FILES
 
 
-def _end(*_: object) -> None:
-    """End with 0, where the server does not run yet or has ended."""
-    raise SystemExit(0)
+def _end(number: int, _: object) -> None:
+    """End a server that does not run yet, with the code that a shell would give."""
+    raise SystemExit(128 + number)
 
 
 def _taken(host: str, port: int) -> socket.socket:
@@ -191,17 +193,21 @@ def _url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _log_greeting(catalogue: Catalogue, url: str) -> None:
+def _log_greeting(catalogue: Catalogue, url: str, config: Path | None) -> None:
     _log.setLevel(logging.INFO)
     models = [entry.id for entry in catalogue]
-    _log.info("Labelwise serves at %s", url, extra={"url": url, "models": models})
+    extra = {"url": url, "models": models, "config": config and str(config)}
+    _log.info("Labelwise serves at %s", url, extra=extra)
 
 
-def _print_greeting(catalogue: Catalogue, url: str, settings: Settings) -> None:
+def _print_greeting(
+    catalogue: Catalogue, url: str, settings: Settings, config: Path | None
+) -> None:
     models = "\n".join(f"  {entry.id}" for entry in catalogue)
     header = _header(settings)
+    read = f"Settings are read from {one_line(str(config))}.\n" if config else ""
     greeting = (
-        f"Labelwise serves at {url}:\n{models}\n"
+        f"Labelwise serves at {url}:\n{models}\n{read}"
         f"Try: curl {url}{header} -d 'I like you. I love you'\n"
         "Ctrl-C ends it."
     )
