@@ -41,6 +41,9 @@ _LEAST_MEMORY = 200_000_000  # bytes of addresses
 _STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
+_stopped_with: list[int] = []  # the exit code, once a stop was asked for
+
+
 class _Stopped(SystemExit):
     """Ctrl-C or SIGTERM; the exit code is the one that a shell would give."""
 
@@ -90,6 +93,8 @@ def _ending_in_one_line() -> Iterator[None]:
     except click.exceptions.NoArgsIsHelpError:
         raise
     except Exception as error:
+        if _stopped_with:  # a library made another exception of it
+            raise _Stopped(_stopped_with[0]) from None
         said = _in_one_line(error)
         if said is None:
             raise
@@ -150,6 +155,7 @@ def _said(error: click.UsageError) -> str:
 def _stop(number: int, _: object) -> NoReturn:
     for stop in _STOPS:  # a second one ends the process at once, and in silence
         signal.signal(stop, signal.SIG_DFL)
+    _stopped_with.append(128 + number)
     raise _Stopped(128 + number)
 
 

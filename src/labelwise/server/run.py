@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from labelwise.server.logs import set_up
 from labelwise.server.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
     from pathlib import Path
 
     from starlette.applications import Starlette
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _BACKLOG = 65_535  # connections that the system may hold for us; it has a bound of its own
 _OWN_FILES = 64
 _LAST_CALL_SECONDS = 0.05
@@ -55,19 +56,18 @@ def serve(settings: Settings, config: Path | None = None) -> None:
     """
     set_up(settings.log_format, requests=settings.log_requests)
     settings.needs_access_token()  # refuses what contradicts itself, before models are loaded
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _end)
     bounds = Bounds(connections=min(Bounds.connections, _allowed_connections()))
     with _taken(settings.host, settings.port) as address:
         shows = sys.stderr is not None and sys.stderr.isatty()
-        catalogue = Catalogue.load(
-            settings.models,
-            streams=processors.streams(processors.available(), settings.copies),
-            dtype=settings.dtype,
-            force=settings.force,
-            progress=shows,
-        )
-        app = create_app(catalogue, settings)
+        with _ended_by_signals():
+            catalogue = Catalogue.load(
+                settings.models,
+                streams=processors.streams(processors.available(), settings.copies),
+                dtype=settings.dtype,
+                force=settings.force,
+                progress=shows,
+            )
+            app = create_app(catalogue, settings)
         sys.setswitchinterval(_SWITCH_SECONDS)
         url = _url(settings.host, address.getsockname()[1])
         if settings.log_format == "json":
@@ -111,7 +111,7 @@ async def _serve(
         loop.call_soon_threadsafe(stopped.set)
 
     stopping: list[bool] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _SIGNALS:
         signal.signal(number, stop)
     connections = Connections(app, bounds)
     async with app.router.lifespan_context(app):
@@ -153,9 +153,26 @@ def _allowed_connections() -> int:
     return open_files - _OWN_FILES
 
 
-def _end(number: int, _: object) -> None:
-    """End a server that does not run yet, with the code that a shell would give."""
-    raise SystemExit(128 + number)
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let a signal end what happens inside, with the code that a shell would give."""
+    code = 0
+
+    def end(number: int, _: object) -> None:
+        nonlocal code
+        code = 128 + number
+        raise SystemExit(code)
+
+    for number in _SIGNALS:
+        signal.signal(number, end)
+    try:
+        yield
+    except Exception:
+        if code:  # a library made another exception of it
+            raise SystemExit(code) from None
+        raise
+    if code:  # or forgot it
+        raise SystemExit(code)
 
 
 def _taken(host: str, port: int) -> socket.socket:
