@@ -31,6 +31,7 @@ MEGABYTE = 1_000_000
 ACCESS_TOKEN = "hf_right"  # noqa: S105
 GROWTH = 200  # MB above the idle server, at most
 LITTLE = 25  # the same, for a small share of what nobody needs to keep
+LENIENT = 3  # times as long in tests: bench/hostile.py has the claims, on a quiet machine
 LONGEST, P99 = 2.0, 1.0  # seconds to the answer of somebody else
 SMALL = {"inputs": "I like you"}
 LETTERS = "漢字仮名交文章日本語"  # none of which the tokenizer keeps with another
@@ -82,8 +83,8 @@ class Pressed:
         """Hold the figures against what is promised."""
         assert self.growth <= growth, self
         assert set(self.statuses) == {"200"}, self
-        assert self.longest <= LONGEST, self
-        assert self.p99 <= P99, self
+        assert self.longest <= LENIENT * LONGEST, self
+        assert self.p99 <= LENIENT * P99, self
         assert self.descriptors <= 5, self  # the system lets go of some a moment later
 
 
@@ -382,7 +383,7 @@ class Overload:
         assert not self.found["failed"], self
         assert set(self.found["statuses"]) <= {"200", "429", "503", "504"}, self
         assert self.found["statuses"]["200"] > 0, self
-        assert self.found["p99"] <= self.waiting + 1, self
+        assert self.found["p99"] <= LENIENT * (self.waiting + 1), self
         assert self.recovered <= 5, self
 
 

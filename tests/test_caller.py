@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tracemalloc
+from contextlib import ExitStack
 from threading import get_ident
 
 import pytest
@@ -131,6 +132,7 @@ def test_a_caller_that_sends_slower_than_the_least_rate_is_not():
 def scarce(monkeypatch):
     """Room for 2,500 bytes of all requests together."""
     monkeypatch.setattr(module, "_MOST_HELD", 2500)
+    monkeypatch.setattr(module, "_FOR_SHORT", 0)
 
 
 @pytest.mark.usefixtures("scarce")
@@ -164,6 +166,25 @@ def test_texts_that_wait_count_with_the_bodies_that_arrive():
             with bodies.hold(held_bytes(["x" * 200])), pytest.raises(Overloaded):
                 await bodies.read(Caller([b"x" * 100]).request)
         assert bodies._held == 0
+
+    run(main())
+
+
+@pytest.mark.usefixtures("scarce")
+def test_short_requests_have_room_beside_long_ones(monkeypatch):
+    monkeypatch.setattr(module, "_FOR_SHORT", 500)
+    monkeypatch.setattr(module, "_SHORT_BYTES", 100)
+
+    async def main():
+        bodies = Bodies(2_000)
+        with bodies.hold(2_500), ExitStack() as others:
+            with pytest.raises(Overloaded):
+                await bodies.read(Caller([b"x" * 50] * 3).request)
+            assert len(await bodies.read(Caller([b"x" * 50] * 2).request)) == 100
+            for _ in range(5):
+                others.enter_context(bodies.hold(100))
+            with pytest.raises(Overloaded):
+                await bodies.read(Caller([b"x" * 50]).request)
 
     run(main())
 

@@ -37,9 +37,6 @@ _END_SECONDS = 5  # for a batch that nobody waits for any more
 # Once full, the queue takes more when so much of what may wait is left: until then requests are
 # refused before their texts become ids.
 _LEFT = 0.95
-# So much of what may wait stays when it turns out to be more work than was expected: under load the
-# engine is slower, for it shares the processors.
-_SLACK = 1.1
 STUCK_SECONDS = 60  # a batch that runs for longer will not end; the slowest take a few seconds
 
 # Texts that take long to become ids: words, words that are none, and letters that are words.
@@ -326,7 +323,9 @@ class Batcher(Forkable):
             streams = self._streams if batch.alone else 1
             # With what passes between two batches, which is not little where the loop is busy.
             self._queue.lines[batch.model].learn(batch.ids, (now - batch.since) * streams)
-            surplus = self._queue.drop_surplus(_SLACK * self._most_seconds * self._streams)
+            # Under load the engine is slower, for it shares the processors: what waits may turn out
+            # to be more work than was expected.
+            surplus = self._queue.drop_surplus(self._most_seconds * self._streams)
             reason = self._overloaded("seconds", "the engine is slower than it was")
         self._observe(batch, now - batch.started)
         loop = batch.places[0][0].answer.get_loop()

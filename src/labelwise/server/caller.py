@@ -29,6 +29,8 @@ _UNWATCHED_SECONDS = 0.05
 _BLOCK_BYTES = 2**18
 _FEW_BYTES = 20_000  # of JSON: less than a millisecond, with what comes of it
 _MOST_HELD = 64_000_000  # bytes of bodies that arrive and of texts that wait; or one body
+_FOR_SHORT = 16_000_000  # bytes more for what has no more than so many each
+_SHORT_BYTES = 65_536
 
 
 class Bodies:
@@ -97,7 +99,7 @@ class Bodies:
         """
         self._held += size
         try:
-            self._check_held()
+            self._check_held(size)
             yield
         finally:
             self._held -= size
@@ -114,10 +116,12 @@ class Bodies:
             raise self._refusal()
         if length > self._most:
             raise self._too_large()
-        self._check_held()
+        self._check_held(length)
 
-    def _check_held(self) -> None:
-        if self._held > max(self._most, _MOST_HELD):
+    def _check_held(self, size: int) -> None:
+        """Refuse a request that has *size* bytes so far, where all take too much together."""
+        more = _FOR_SHORT if size <= _SHORT_BYTES else 0
+        if self._held > max(self._most, _MOST_HELD) + more:
             raise Overloaded("too many long requests at once; try again in 1 s", 1, "bodies")
 
     def _too_large(self) -> TooLarge:
