@@ -74,7 +74,9 @@ def main() -> None:
         Figure("milliseconds to /health meanwhile, 99 in 100", "time", health, HEALTH_MS),
     ]
     details = {"start_seconds": starts, "lone": rounds, "crowd": crowds}
-    finish("server", options, figures, details, used=["starlette", "uvicorn", "uvloop", "msgspec"])
+    finish(
+        "server", options, figures, details, used=["starlette", "httptools", "uvloop", "msgspec"]
+    )
 
 
 def start() -> float:

@@ -79,7 +79,9 @@ def main() -> None:
         ),
     ]
     details = {"overload": pressed, "memory": memory, "known": known, "repeats": again}
-    finish("steady", options, figures, details, used=["starlette", "uvicorn", "uvloop", "msgspec"])
+    finish(
+        "steady", options, figures, details, used=["starlette", "httptools", "uvloop", "msgspec"]
+    )
 
 
 def server(options: Namespace, *settings: str) -> Server:

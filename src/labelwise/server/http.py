@@ -191,13 +191,19 @@ class Connections:
 
     async def _sweep(self) -> None:
         while True:
-            self.date = _date()
-            self._measure()
             now = monotonic()
-            for connection in [c for c in self._all if c.until < now]:
-                connection.expire()
+            try:
+                self._look(now)
+            except Exception:  # one connection's must not keep the others from their ends
+                _log.exception("connections could not be looked at")
             await asyncio.sleep(_SWEEP_SECONDS)
             self.late = monotonic() - now > _SWEEP_SECONDS + _LATE_SECONDS
+
+    def _look(self, now: float) -> None:
+        self.date = _date()
+        self._measure()
+        for connection in [c for c in self._all if c.until < now]:
+            connection.expire()
 
 
 class Connection(asyncio.Protocol):
