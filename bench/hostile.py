@@ -70,7 +70,9 @@ def main() -> None:
         say(f"overload: {much}")
         details["overload"] = asdict(much)
         figures += of_overload(much)
-    finish("hostile", options, figures, details, used=["starlette", "uvicorn", "uvloop", "msgspec"])
+    finish(
+        "hostile", options, figures, details, used=["starlette", "httptools", "uvloop", "msgspec"]
+    )
 
 
 def measured(

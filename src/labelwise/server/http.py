@@ -194,7 +194,7 @@ class Connections:
             now = monotonic()
             try:
                 self._look(now)
-            except Exception:  # one connection's must not keep the others from their ends
+            except Exception:  # noqa: BLE001 - the others need their ends all the same
                 _log.exception("connections could not be looked at")
             await asyncio.sleep(_SWEEP_SECONDS)
             self.late = monotonic() - now > _SWEEP_SECONDS + _LATE_SECONDS
