@@ -81,7 +81,9 @@ def check_end(live, seconds):
 # Ends
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.hostile)]
+)
 def test_rude_callers_of_all_kinds_do_not_keep_a_server_from_ending(number, tmp_path):
     with command(tmp_path) as live, ExitStack() as stack:
         for data in RUDE.values():
@@ -383,6 +385,7 @@ def test_a_full_disk_under_the_log_harms_no_request(form, tmp_path):
         check_serves(process, port)
 
 
+QUICK = {"the C locale", "no home", "threads"}
 ENVIRONMENTS = {
     "the C locale": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
     "the POSIX locale": {"LC_ALL": "POSIX"},
@@ -405,7 +408,13 @@ ENVIRONMENTS = {
 }
 
 
-@pytest.mark.parametrize("changes", ENVIRONMENTS.values(), ids=ENVIRONMENTS)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param(changes, id=name, marks=[] if name in QUICK else pytest.mark.hostile)
+        for name, changes in ENVIRONMENTS.items()
+    ],
+)
 def test_a_server_serves_in_odd_environments(changes, tmp_path):
     port = free_port()
     environment = {k: v for k, v in (KNOWN | changes).items() if v is not None}

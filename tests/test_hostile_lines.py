@@ -12,8 +12,23 @@ pytestmark = needs_proc
 SHARE = 0.05  # of an attack, in its short form
 
 
+HOSTILE = pytest.mark.hostile
+QUICK = {
+    *("header_lines", "trailers", "pipelined", "long_texts", "large_bodies"),
+    *("silent_readers", "resets"),
+}
+
+
 def names(attacks):
     return [attack.__name__ for attack in attacks]
+
+
+def some(attacks):
+    """*attacks* as parameters; the quick suite has a few of each kind."""
+    return [
+        pytest.param(one, id=one.__name__, marks=[] if one.__name__ in QUICK else HOSTILE)
+        for one in attacks
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -23,17 +38,17 @@ def live(tmp_path_factory):
         check_log(one.log)
 
 
-@pytest.mark.parametrize("attack", FLOODS, ids=names(FLOODS))
+@pytest.mark.parametrize("attack", some(FLOODS))
 def test_a_small_flood_takes_little_memory(attack, live):
     pressed(live, attack, SHARE).check(growth=LITTLE)
 
 
-@pytest.mark.parametrize("attack", BODIES, ids=names(BODIES))
+@pytest.mark.parametrize("attack", some(BODIES))
 def test_many_bodies_take_bounded_memory(attack, live):
     pressed(live, attack, SHARE).check()
 
 
-@pytest.mark.parametrize("attack", RUDE, ids=names(RUDE))
+@pytest.mark.parametrize("attack", some(RUDE))
 def test_a_few_rude_callers_harm_nobody(attack, live):
     pressed(live, attack, SHARE).check(growth=LITTLE)
 

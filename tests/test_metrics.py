@@ -439,9 +439,9 @@ def test_each_reason_for_a_refusal_is_counted(model, monkeypatch):
         assert ask(url, b"w" * 4_000, headers=RIGHT).status == 413
         right = f"authorization: {RIGHT['authorization']}\r\n"
         assert status(send(live, b"w", length=9, headers=right)) == 408
-        live.server.bodies._held += 64_000_000
+        live.server.bodies._held += 80_000_000
         assert ask(url, b"w7", headers=RIGHT).status == 429
-        live.server.bodies._held -= 64_000_000
+        live.server.bodies._held -= 80_000_000
         with ThreadPoolExecutor(1) as pool, held_up(live, model, headers=RIGHT):
             waiting = pool.submit(post, "w10", "w11")
             until(lambda: "[2 texts, 6 ids" in repr(batcher))
