@@ -122,12 +122,13 @@ MOST_LOGITS = 10_000_000  # of a request: 40 MB
 _Body = Query | str | Items
 _KNOWN = frozenset(Parameters.__struct_fields__)
 _NAME = re.compile(r"[A-Za-z_]\w{0,39}", re.ASCII)
-# An escape in JSON: a pair of surrogates, half of one, or any other.
-_ESCAPE = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-    rb"|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
-    re.DOTALL,
-)
+_BLOCK_BYTES = 2**16  # that are repaired at once: meanwhile no other thread runs
+_BACKSLASH = b"\xff\xff"  # an escaped one, in bytes that UTF-8 does not have
+_FIRST = rb"\\u[dD][89abAB][0-9a-fA-F]{2}"  # half of a surrogate pair
+_SECOND = rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_FIRST_HALF = re.compile(_FIRST)
+# Half of a pair without the other, where every backslash begins an escape.
+_HALF = re.compile(rb"%b(?!%b)|%b(?<!%b%b)" % (_FIRST, _SECOND, _SECOND, _FIRST, _SECOND))
 # What msgspec says: what is wrong, which may quote a text, and where.
 _REASON = re.compile(r"(.*?)(?: - at `\$([\w.\[\]]*)`)?", re.DOTALL)
 _TYPES = re.compile(r"Expected `[\w| ]+`, got `([\w| ]+)`")
@@ -265,8 +266,22 @@ def _decoded(body: bytes) -> str:
 
 
 def _repaired(body: bytes) -> bytes:
-    """*body*, which is JSON, with U+FFFD for every half of a surrogate pair."""
-    return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], body)
+    """*body*, which is JSON in UTF-8, with U+FFFD for every half of a surrogate pair."""
+    marked = body.replace(rb"\\", _BACKSLASH)
+    blocks, start = [], 0
+    while start < len(marked):
+        end = _cut(marked, start + _BLOCK_BYTES)
+        blocks.append(_HALF.sub(rb"\\ufffd", marked[start:end]))
+        start = end
+    return b"".join(blocks).replace(_BACKSLASH, rb"\\")
+
+
+def _cut(marked: bytes, end: int) -> int:
+    """*end*, or the place a little before it that is inside no escape and no pair of them."""
+    escape = marked.rfind(b"\\", end - 5, end)
+    if escape >= 0 and end < len(marked):
+        end = escape
+    return end - 6 if _FIRST_HALF.match(marked, end - 6) else end
 
 
 def _malformed(body: bytes) -> BadInput:
