@@ -490,8 +490,10 @@ def test_scores_of_an_answer_have_a_limit():
         "1024 texts with 4271 labels each are more than the 100000 scores of one answer; "
         "set top_k to 97 or less, or send fewer texts"
     )
-    with pytest.raises(TooLarge, match=r"^1 texts with 200000 labels .*; set top_k to 100000 or"):
+    with pytest.raises(TooLarge, match=r"^1 texts with 200000 .*; set top_k to 100000 or less$"):
         check_answer(1, 200_000, None)
+    with pytest.raises(TooLarge, match=r"; set top_k to 97 or less on the path /, or send fewer"):
+        check_answer(1_024, 4_271, None, " on the path /")
     with pytest.raises(TooLarge, match=r"^500 texts .* a model of 100000 labels; send 100 at most"):
         check_answer(500, 100_000, 1)
 

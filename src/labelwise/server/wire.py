@@ -217,8 +217,10 @@ def check_size(texts: list[Text], *, most_texts: int, most_characters: int) -> i
     return length
 
 
-def check_answer(texts: int, labels: int, top_k: int | None) -> int:
+def check_answer(texts: int, labels: int, top_k: int | None, where: str = "") -> int:
     """How many scores so many *texts* get, of so many *labels*, or the *top_k* best of them.
+
+    *where* says on which path there is a top_k, for those of one that has none.
 
     Raises:
         TooLarge: They are more than one answer may have.
@@ -230,9 +232,8 @@ def check_answer(texts: int, labels: int, top_k: int | None) -> int:
         )
     most = MOST_SCORES // texts  # of one text
     if min(labels, top_k or labels) > most:
-        advice = (
-            "send fewer texts" if most < 1 else f"set top_k to {most} or less, or send fewer texts"
-        )
+        fewer = f"set top_k to {most} or less{where}" if most else ""
+        advice = ", or ".join(filter(None, (fewer, "send fewer texts" if texts > 1 else "")))
         raise TooLarge(
             f"{texts} texts with {min(labels, top_k or labels)} labels each are more than the "
             f"{MOST_SCORES} scores of one answer; {advice}"
