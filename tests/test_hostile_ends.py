@@ -326,6 +326,20 @@ def test_too_little_memory_to_start_is_one_line(megabytes, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "megabytes",
+    [200, 204, *(pytest.param(size, marks=pytest.mark.hostile) for size in range(150, 700, 50))],
+)
+def test_too_little_memory_to_classify_is_one_line(megabytes):
+    command = f"ulimit -c 0; ulimit -v {megabytes * 1_000}; exec {sys.executable} -m labelwise"
+    run = subprocess.run(  # noqa: S603
+        ["/bin/sh", "-c", f"{command} classify good"], capture_output=True, check=False, timeout=60
+    )
+    assert run.returncode in {0, 2}, run.stderr
+    if run.returncode == 2:
+        assert re.fullmatch(r"Error: there is too little memory[^\n]*\n", run.stderr.decode())
+
+
+@pytest.mark.parametrize(
     "count", [20, *(pytest.param(n, marks=pytest.mark.hostile) for n in (8, 12, 16, 32))]
 )
 def test_few_descriptors_are_enough_or_refused(count, tmp_path):

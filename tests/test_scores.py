@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import tracemalloc
 from time import perf_counter
 
 import msgspec
@@ -15,9 +16,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from labelwise.classifier import Scores
+from labelwise.core import scores as scores_module
 from labelwise.core.scores import (
     FUNCTIONS,
     Score,
+    answers,
     apply,
     default_function,
     rank,
@@ -167,6 +170,28 @@ def test_many_labels_are_ranked_as_few(values, top_k):
     assert [(one.label, one.score) for one in many] == [
         (str(number), values[number]) for number in best
     ]
+
+
+@pytest.mark.parametrize("function", ["softmax", "sigmoid", "none"])
+def test_scores_are_the_same_however_many_texts_are_ranked_at_once(function, monkeypatch):
+    rows = list(np.random.default_rng(7).normal(size=(30, 12)).astype(np.float32))
+    labels = [str(number) for number in range(12)]
+    whole = answers(rows, function, labels, None)
+    for size in (1, 12, 36, 100):
+        monkeypatch.setattr(scores_module, "_LOGITS_AT_ONCE", size)
+        assert answers(rows, function, labels, None) == whole
+
+
+@pytest.mark.parametrize(("texts", "count", "top_k"), [(1_024, 4_271, 97), (100, 100_000, 5)])
+def test_the_largest_answers_take_less_than_40_megabytes(texts, count, top_k):
+    rows = [np.random.default_rng(3).random(count).astype(np.float32)] * texts
+    labels = [str(number) for number in range(count)]
+    tracemalloc.start()
+    try:
+        assert len(answers(rows, "softmax", labels, top_k)) == texts
+        assert tracemalloc.get_traced_memory()[1] < 40_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_best_few_of_very_many_labels_take_a_moment():

@@ -46,6 +46,15 @@ def live(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def many_labels(tmp_path_factory):
+    """A server of a model with 4,000 labels."""
+    values = config("bert", 4_000)
+    folder = write_tokenizer(write_model(tmp_path_factory.mktemp("many"), values), values)
+    with within(Catalogue.load([f"many={folder}"])) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
 def guarded():
     with within(access_token=ACCESS_TOKEN) as server:
         yield server
@@ -891,3 +900,20 @@ def test_a_start_that_cannot_be_ends_in_one_line(arguments, says, tmp_path):
     (tmp_path / "empty").mkdir()
     small_model(tmp_path / "model")
     assert says in fails_to_start(tmp_path, "--port", "0", *arguments.split())
+
+
+def test_an_answer_of_too_many_scores_is_refused_before_anything_is_computed(many_labels):
+    texts = [f"w{number}" for number in range(40)]
+    refused = ask(many_labels.url, {"inputs": texts})
+    said = "40 texts with 4000 labels each are more than the 100000 scores of one answer; "
+    assert refused.status == 413
+    assert refused.json["error"] == f"{said}set top_k to 2500 or less, or send fewer texts"
+    refused = ask(f"{many_labels.url}/predict", {"inputs": [[text] for text in texts]})
+    assert refused.status == 413
+    assert refused.json["error"] == (
+        f"{said}set top_k to 2500 or less on the path /, or send fewer texts"
+    )
+    metrics = ask(f"{many_labels.url}/metrics").body.decode()
+    assert 'labelwise_tokenization_seconds_count{model="many"} 0.0' in metrics
+    found = ask(many_labels.url, {"inputs": texts, "parameters": {"top_k": 3}})
+    assert [len(scores) for scores in found.json] == [3] * 40

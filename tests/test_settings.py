@@ -102,6 +102,15 @@ def test_a_file_that_others_may_have_written_is_not_taken_for_the_users(monkeypa
     assert settings_of("--config", "labelwise.toml").port == 1
 
 
+@pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="only root gives files away")
+def test_a_link_that_another_user_made_is_not_taken_for_the_users():
+    config("port = 1", "mine.toml")
+    Path("labelwise.toml").symlink_to("mine.toml")
+    assert settings_of().port == 1
+    os.chown("labelwise.toml", 4_321, -1, follow_symlinks=False)
+    assert refusal().startswith("labelwise.toml belongs to another user; if it is meant")
+
+
 def test_settings_do_not_change():
     with pytest.raises(FrozenInstanceError):
         Settings().port = 1

@@ -37,7 +37,7 @@ _LEAST_BAR = 5
 _NO_MEMORY = (
     "there is too little memory; free some, allow this process more, or take a smaller model"
 )
-_LEAST_MEMORY = 200_000_000  # bytes of addresses
+_LEAST_MEMORY = 300_000_000  # bytes of addresses; 400 MB are needed on a single processor
 _STOPS = (signal.SIGINT, signal.SIGTERM)
 
 

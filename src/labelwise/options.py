@@ -194,9 +194,10 @@ def _check_meant(path: Path) -> None:
         BadInput: Somebody else owns it or may write it, or it came with a model.
     """
     found = path.stat()
-    ours = {0, os.getuid()} if hasattr(os, "getuid") else {found.st_uid}
+    owners = {found.st_uid, path.lstat().st_uid}  # a link may lead to a file of the user's own
+    ours = {0, os.getuid()} if hasattr(os, "getuid") else owners
     why = None
-    if found.st_uid not in ours:
+    if not owners <= ours:
         why = "belongs to another user"
     elif os.name == "posix" and found.st_mode & stat.S_IWOTH:
         why = "may be written by every user"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Function = Literal["softmax", "sigmoid", "none"]
 _FEW_LABELS = 100  # that Python sorts sooner than NumPy
+_LOGITS_AT_ONCE = 250_000  # 1 MB, and some copies of it
 FUNCTIONS: tuple[Function, ...] = ("softmax", "sigmoid", "none")
 
 
@@ -86,7 +87,12 @@ def answers(
     logits: Sequence[np.ndarray], function: Function, labels: Sequence[str], top_k: int | None
 ) -> list[list[Score]]:
     """The *top_k* best scores of each text, all where None, from its *logits*, ``(labels,)``."""
-    return [rank(row, labels, top_k) for row in apply(function, np.array(logits))]
+    rows = max(_LOGITS_AT_ONCE // len(labels), 1)
+    return [
+        rank(row, labels, top_k)
+        for start in range(0, len(logits), rows)
+        for row in apply(function, np.array(logits[start : start + rows]))
+    ]
 
 
 def rank(scores: np.ndarray, labels: Sequence[str], top_k: int | None = None) -> list[Score]:

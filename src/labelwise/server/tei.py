@@ -72,7 +72,7 @@ async def predict(request: Request) -> Response:
             del body, reading
         texts, single = _texts(query)
         check_size(texts, most_texts=settings.max_texts, most_characters=settings.max_characters)
-        count = check_answer(len(texts), len(entry.model.labels), None)
+        count = check_answer(len(texts), len(entry.model.labels), None, " on the path /")
         truncation, raw = Parameters(truncation=query.truncate).cut, query.raw_scores
         with server.bodies.hold(held_bytes(texts)):
             rows = server.inference.rows(entry, texts, seconds, truncation=truncation)

@@ -122,12 +122,13 @@ MOST_LOGITS = 10_000_000  # of a request: 40 MB
 _Body = Query | str | Items
 _KNOWN = frozenset(Parameters.__struct_fields__)
 _NAME = re.compile(r"[A-Za-z_]\w{0,39}", re.ASCII)
-# An escape in JSON: a pair of surrogates, half of one, or any other.
-_ESCAPE = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-    rb"|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
-    re.DOTALL,
-)
+_BLOCK_BYTES = 2**16  # that are repaired at once: meanwhile no other thread runs
+_BACKSLASH = b"\xff\xff"  # an escaped one, in bytes that UTF-8 does not have
+_FIRST = rb"\\u[dD][89abAB][0-9a-fA-F]{2}"  # half of a surrogate pair
+_SECOND = rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_FIRST_HALF = re.compile(_FIRST)
+# Half of a pair without the other, where every backslash begins an escape.
+_HALF = re.compile(rb"%b(?!%b)|%b(?<!%b%b)" % (_FIRST, _SECOND, _SECOND, _FIRST, _SECOND))
 # What msgspec says: what is wrong, which may quote a text, and where.
 _REASON = re.compile(r"(.*?)(?: - at `\$([\w.\[\]]*)`)?", re.DOTALL)
 _TYPES = re.compile(r"Expected `[\w| ]+`, got `([\w| ]+)`")
@@ -216,8 +217,10 @@ def check_size(texts: list[Text], *, most_texts: int, most_characters: int) -> i
     return length
 
 
-def check_answer(texts: int, labels: int, top_k: int | None) -> int:
+def check_answer(texts: int, labels: int, top_k: int | None, where: str = "") -> int:
     """How many scores so many *texts* get, of so many *labels*, or the *top_k* best of them.
+
+    *where* says on which path there is a top_k, for those of one that has none.
 
     Raises:
         TooLarge: They are more than one answer may have.
@@ -229,9 +232,8 @@ def check_answer(texts: int, labels: int, top_k: int | None) -> int:
         )
     most = MOST_SCORES // texts  # of one text
     if min(labels, top_k or labels) > most:
-        advice = (
-            "send fewer texts" if most < 1 else f"set top_k to {most} or less, or send fewer texts"
-        )
+        fewer = f"set top_k to {most} or less{where}" if most else ""
+        advice = ", or ".join(filter(None, (fewer, "send fewer texts" if texts > 1 else "")))
         raise TooLarge(
             f"{texts} texts with {min(labels, top_k or labels)} labels each are more than the "
             f"{MOST_SCORES} scores of one answer; {advice}"
@@ -265,8 +267,22 @@ def _decoded(body: bytes) -> str:
 
 
 def _repaired(body: bytes) -> bytes:
-    """*body*, which is JSON, with U+FFFD for every half of a surrogate pair."""
-    return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], body)
+    """*body*, which is JSON in UTF-8, with U+FFFD for every half of a surrogate pair."""
+    marked = body.replace(rb"\\", _BACKSLASH)
+    blocks, start = [], 0
+    while start < len(marked):
+        end = _cut(marked, start + _BLOCK_BYTES)
+        blocks.append(_HALF.sub(rb"\\ufffd", marked[start:end]))
+        start = end
+    return b"".join(blocks).replace(_BACKSLASH, rb"\\")
+
+
+def _cut(marked: bytes, end: int) -> int:
+    """*end*, or the place a little before it that is inside no escape and no pair of them."""
+    escape = marked.rfind(b"\\", end - 5, end)
+    if escape >= 0 and end < len(marked):
+        end = escape
+    return end - 6 if _FIRST_HALF.match(marked, end - 6) else end
 
 
 def _malformed(body: bytes) -> BadInput:
