@@ -163,7 +163,7 @@ def test_texts_that_wait_count_with_the_bodies_that_arrive():
             with pytest.raises(Overloaded), bodies.hold(held_bytes(["x" * 400])):
                 pass
             assert len(await bodies.read(Caller([b"x" * 100]).request)) == 100
-            with bodies.hold(held_bytes(["x" * 200])), pytest.raises(Overloaded):
+            with bodies.hold(held_bytes(["x" * 240])), pytest.raises(Overloaded):
                 await bodies.read(Caller([b"x" * 100]).request)
         assert bodies._held == 0
 

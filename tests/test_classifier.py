@@ -19,6 +19,7 @@ from labelwise.core.locate import locate
 from labelwise.core.model import BATCH_IDS, Model
 from labelwise.engine.processors import Streams
 from labelwise.errors import BadFile, BadInput, BadModel, MissingWeight
+from marks import slow
 from padded import config, padded_logits, random_weights, write_model, write_tokenizer
 
 RECORDED = json.loads((Path(__file__).parent / "recorded_logits.json").read_text())
@@ -121,7 +122,7 @@ def test_a_text_scores_the_same_alone_and_among_thousands(classify):
         assert by_label(together[number]) == pytest.approx(by_label(alone), abs=1e-5)
 
 
-@pytest.mark.parametrize("streams", [Streams(2, 1), Streams(5, 1)])
+@pytest.mark.parametrize("streams", [Streams(2, 1), *slow(Streams(5, 1))])
 def test_batches_spread_over_streams_come_back_in_order(streams, classify):
     model = Model(locate(), streams)
     texts = [f"film number {number} is " + "very " * (number % 40) for number in range(120)]

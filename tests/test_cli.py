@@ -23,6 +23,7 @@ from rich.cells import cell_len
 from hub_server import Hub
 from labelwise.core.examples import SUFFIXES
 from labelwise.core.locate import EMBEDDED
+from marks import slow
 from padded import config, write_model, write_tokenizer
 from serving import LABELWISE, ask, command, until
 
@@ -137,7 +138,9 @@ def test_the_name_of_a_file_is_no_text(tmp_path, monkeypatch):
     assert line.endswith("a folder with a model is given as --model tickets")
 
 
-@pytest.mark.parametrize("name", [f"reveiws{suffix}" for suffix in SUFFIXES] + ["no/Such.CSV"])
+@pytest.mark.parametrize(
+    "name", ["no/Such.CSV", *slow(*[f"reveiws{suffix}" for suffix in SUFFIXES])]
+)
 def test_what_looks_like_a_file_that_is_not_there_is_no_text(name):
     line = one_line(labelwise("classify", name))
     assert line.startswith(f"Error: there is no file {name}; ")
@@ -245,7 +248,7 @@ def test_a_stop_that_is_ignored_stays_so():
     assert (run.returncode, len(json.loads(first + rest))) == (0, 2)
 
 
-@pytest.mark.parametrize("columns", [40, 80, 250])
+@pytest.mark.parametrize("columns", [80, *slow(40, 250)])
 def test_bars_are_as_long_as_the_terminal_is_wide(columns):
     alone = terminal(columns, "classify", "I like you. I love you")
     several = terminal(columns, "classify", "good", "x " * 300)

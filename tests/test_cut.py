@@ -232,12 +232,15 @@ def long_texts(random):
 @pytest.mark.parametrize(
     ("normalizer", "pre_tokenizer", "tokens"),
     [
-        ("bert", "bert", "plain"),
-        ("none", "bytes", "left"),
-        ("forms", "bytes spaced", "plain"),
-        ("albert", "metaspace", "whole words"),
-        ("rules", "split metaspace first", "odd"),
-        ("strip", "digits bytes", "right"),
+        pytest.param(*parts, marks=marks)
+        for marks, parts in [
+            ([], ("bert", "bert", "plain")),
+            ([], ("rules", "split metaspace first", "odd")),
+            (pytest.mark.slow, ("none", "bytes", "left")),
+            (pytest.mark.slow, ("forms", "bytes spaced", "plain")),
+            (pytest.mark.slow, ("albert", "metaspace", "whole words")),
+            (pytest.mark.slow, ("strip", "digits bytes", "right")),
+        ]
     ],
 )
 def test_a_long_text_has_the_ids_that_it_has_when_it_is_read_to_its_end(

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from marks import slow
 from padded import config, write_model, write_tokenizer
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -66,7 +67,7 @@ print("all")
     assert run(script, processors) == "all\n"
 
 
-@pytest.mark.parametrize("processors", [2, 5])
+@pytest.mark.parametrize("processors", [2, *slow(5)])
 def test_a_fork_waits_for_the_batch_that_another_thread_runs(processors):
     script = """
 classify = Classifier()

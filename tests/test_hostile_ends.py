@@ -30,6 +30,7 @@ from hostile_tools import (
     needs_proc,
     request,
 )
+from marks import slow
 from serving import ask, command, until
 
 pytestmark = needs_proc
@@ -174,7 +175,7 @@ def test_an_answer_that_is_cut_off_would_be_noticed():
             wire.answer()
 
 
-@pytest.mark.parametrize("second", SIGNALS)
+@pytest.mark.parametrize("second", [signal.SIGTERM, *slow(signal.SIGINT)])
 @pytest.mark.parametrize("first", SIGNALS)
 def test_a_second_signal_ends_a_server_at_once(first, second, tmp_path):
     with command(tmp_path) as live, ExitStack() as stack:
@@ -354,7 +355,11 @@ def test_few_descriptors_are_enough_or_refused(count, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("limit", "callers"), [(200, 260), pytest.param(200, 900, marks=pytest.mark.hostile)]
+    ("limit", "callers"),
+    [
+        pytest.param(200, 260, marks=pytest.mark.slow),
+        pytest.param(200, 900, marks=pytest.mark.hostile),
+    ],
 )
 def test_more_callers_than_descriptors_are_answered(limit, callers, tmp_path):
     port = free_port()
@@ -378,7 +383,9 @@ def test_more_callers_than_descriptors_are_answered(limit, callers, tmp_path):
     assert len(said(tmp_path)) < 20_000
 
 
-@pytest.mark.parametrize("streams", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", "</dev/null >/dev/full"])
+@pytest.mark.parametrize(
+    "streams", ["<&- >&- 2>&-", *slow("<&-", ">&-", "2>&-", "</dev/null >/dev/full")]
+)
 def test_a_server_needs_no_standard_streams(streams, tmp_path):
     port = free_port()
     with ended(started(tmp_path, "--port", str(port), streams=streams)) as process:
@@ -386,7 +393,7 @@ def test_a_server_needs_no_standard_streams(streams, tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
-@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("form", ["text", *slow("json")])
 def test_a_full_disk_under_the_log_harms_no_request(form, tmp_path):
     port = free_port()
     log = ["--log-requests", "--log-format", form]

@@ -25,6 +25,7 @@ from hostile_tools import (
     request,
     settled,
 )
+from marks import slow
 from serving import command, until
 
 pytestmark = needs_proc
@@ -311,7 +312,7 @@ def test_a_request_that_comes_in_pieces_is_one(cut, live):
     "megabytes", [5, pytest.param(60, marks=pytest.mark.hostile)], ids=lambda size: f"{size} MB"
 )
 @pytest.mark.parametrize(
-    "data", [HEALTH, GOOD, request("/no", BODY)], ids=["health", "texts", "404"]
+    "data", [GOOD, *slow(HEALTH, request("/no", BODY))], ids=["texts", "health", "404"]
 )
 def test_pipelined_requests_whose_answers_are_not_read_take_no_memory(data, megabytes, live):
     process = Process(live.process.pid)

@@ -43,6 +43,7 @@ def test_a_small_flood_takes_little_memory(attack, live):
     pressed(live, attack, SHARE).check(growth=LITTLE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", some(BODIES))
 def test_many_bodies_take_bounded_memory(attack, live):
     pressed(live, attack, SHARE).check()
@@ -71,7 +72,11 @@ def test_rude_callers_harm_nobody(attack, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("connections", "seconds"), [(200, 2), pytest.param(1_000, 20, marks=pytest.mark.hostile)]
+    ("connections", "seconds"),
+    [
+        pytest.param(200, 2, marks=pytest.mark.slow),
+        pytest.param(1_000, 20, marks=pytest.mark.hostile),
+    ],
 )
 def test_too_many_texts_are_answered_in_time_or_refused(connections, seconds, tmp_path):
     overload(tmp_path, connections=connections, seconds=seconds).check()

@@ -444,6 +444,7 @@ def test_int8_is_served_and_used_only_with_a_good_report_or_force(tmp_path):
     assert "90.00% of 100 texts" in refusal("serve", folder, "--port", "0", "--dtype", "int8")
 
 
+@pytest.mark.slow
 def test_a_model_of_the_hub_is_compared_and_then_used(tmp_path, embedded, data_folder):
     files = {path.name: path.read_bytes() for path in embedded.iterdir() if path.suffix != ".md"}
     data = write(tmp_path / "some.txt", "A delight.\nTwo hours I will not get back.\n")
@@ -469,6 +470,7 @@ def test_a_server_says_what_it_computes_in(dtype, tmp_path):
 
 
 @pytest.mark.skipif("LABELWISE_SHARED" not in os.environ, reason="no data")
+@pytest.mark.slow
 def test_the_shipped_report_is_what_the_command_finds():
     run = labelwise("quantize", EMBEDDED, "--data", SST2, "--label", "label", "--json")
     found = json.loads(run.stdout)

@@ -23,6 +23,7 @@ from labelwise.core.locate import locate
 from labelwise.core.model import Model
 from labelwise.engine.processors import available, streams
 from labelwise.server import caller
+from marks import slow
 from padded import config, padded_logits, random_weights, write_model, write_tokenizer
 from serving import ask, command, until, within
 
@@ -504,7 +505,7 @@ def refuses_connections(url):
     return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, *slow(signal.SIGINT)])
 def test_what_was_admitted_is_answered_before_the_server_ends(tmp_path, number):
     random = np.random.default_rng(6)
     bodies = [
@@ -522,7 +523,7 @@ def test_what_was_admitted_is_answered_before_the_server_ends(tmp_path, number):
         assert "Traceback" not in live.log.read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGINT, *slow(signal.SIGTERM)])
 def test_a_caller_in_the_middle_of_its_body_does_not_keep_the_server_from_ending(
     folder, tmp_path, number
 ):

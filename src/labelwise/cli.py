@@ -13,17 +13,17 @@ from errno import EPIPE
 from io import TextIOWrapper
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from labelwise import __version__
+from labelwise import __version__, stops
 from labelwise.engine.files import without_mark
 from labelwise.errors import BadInput, LabelwiseError, escaped, lacks_memory, one_line
 from labelwise.options import CONFIG_READ, EPILOG, with_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from labelwise.classifier import Classifier, Scores
     from labelwise.core.model import Dtype
@@ -38,14 +38,6 @@ _NO_MEMORY = (
     "there is too little memory; free some, allow this process more, or take a smaller model"
 )
 _LEAST_MEMORY = 300_000_000  # bytes of addresses; 400 MB are needed on a single processor
-_STOPS = (signal.SIGINT, signal.SIGTERM)
-
-
-_stopped_with: list[int] = []  # the exit code, once a stop was asked for
-
-
-class _Stopped(SystemExit):
-    """Ctrl-C or SIGTERM; the exit code is the one that a shell would give."""
 
 
 class _Group(click.Group):
@@ -84,17 +76,16 @@ def _ending_in_one_line() -> Iterator[None]:
     """Errors of Labelwise and of click become click errors that print one line, without usage."""
     try:
         yield
-    except _Stopped:
+    except stops.Stopped:
         if sys.stderr is not None and sys.stderr.isatty():
             click.echo(err=True)  # below the ^C of the terminal
         raise
     except KeyboardInterrupt:
-        raise _Stopped(128 + signal.SIGINT) from None
+        raise stops.Stopped(128 + signal.SIGINT) from None
     except click.exceptions.NoArgsIsHelpError:
         raise
     except Exception as error:
-        if _stopped_with:  # a library made another exception of it
-            raise _Stopped(_stopped_with[0]) from None
+        stops.check()
         said = _in_one_line(error)
         if said is None:
             raise
@@ -152,43 +143,6 @@ def _said(error: click.UsageError) -> str:
     return f"there is no option {error.option_name!r}; {next_step}"
 
 
-def _stop(number: int, _: object) -> NoReturn:
-    for stop in _STOPS:  # a second one ends the process at once, and in silence
-        signal.signal(stop, signal.SIG_DFL)
-    _stopped_with.append(128 + number)
-    raise _Stopped(128 + number)
-
-
-def _on_stop(act: Callable[[int, object], object]) -> dict[int, Any]:
-    """Have *act* handle the signals to stop, but those ignored, as nohup does; who did before."""
-    before = {number: signal.getsignal(number) for number in _STOPS}
-    return {
-        number: signal.signal(number, act)
-        for number, handler in before.items()
-        if handler not in {signal.SIG_IGN, None}
-    }
-
-
-@contextmanager
-def _whole() -> Iterator[None]:
-    """Let a stop wait for the end of what is done here; another one does not wait."""
-    stops: list[int] = []
-
-    def wait(number: int, frame: object) -> None:
-        if stops:
-            _stop(number, frame)
-        stops.append(number)
-
-    before = _on_stop(wait)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if stops:
-        _stop(stops[0], None)
-
-
 def _say_more(_: click.Context, __: click.Parameter, verbose: bool) -> None:  # noqa: FBT001
     log = logging.getLogger("labelwise")
     if verbose and not log.handlers:
@@ -211,7 +165,7 @@ _verbose = click.option(
 @_verbose
 def main() -> None:
     """Text classification on your own machine."""
-    _on_stop(_stop)
+    stops.on_stop(stops.stop)
 
 
 @main.command(short_help="Print labels and scores for texts.")
@@ -263,7 +217,7 @@ def classify(  # noqa: PLR0913, PLR0917 - one for each option
         classifier = _loaded(model, dtype, force=force)
         for some in [given] if given else _lines():
             results = classifier(some, top_k=top_k, function_to_apply=function_to_apply)
-            with _whole():
+            with stops.whole():
                 printer.show(some, results, classifier.model.labels)
             truncated += sum(result.truncated for result in results)
             count += len(results)
@@ -407,7 +361,7 @@ class _JsonPrinter:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         begun = self._before != "["
-        if kind is None or issubclass(kind, _Stopped):
+        if kind is None or issubclass(kind, stops.Stopped):
             click.echo("]" if begun else "[]")
         elif begun and not issubclass(kind, OSError):  # the output is fine
             click.echo("]")

@@ -326,7 +326,8 @@ class Batcher(Forkable):
             # Under load the engine is slower, for it shares the processors: what waits may turn out
             # to be more work than was expected.
             surplus = self._queue.drop_surplus(self._most_seconds * self._streams)
-            reason = self._overloaded("seconds", "the engine is slower than it was")
+            if surplus:
+                reason = self._overloaded("seconds", "the engine is slower than it was")
         self._observe(batch, now - batch.started)
         loop = batch.places[0][0].answer.get_loop()
         with suppress(RuntimeError):  # it is closed: nobody waits

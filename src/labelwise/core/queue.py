@@ -132,9 +132,9 @@ class Line:
         return (self._by_size[0][:2], self._by_size[0][2]) if self._by_size else None
 
     def newest(self) -> tuple[int, Job] | None:
-        """The job that came last, with its number; none where it has begun."""
-        job, number = next(reversed(self._by_age.items()), (None, 0))
-        return None if job is None or job.taken else (number, job)
+        """The job that came last of those that have not begun, with its number."""
+        newest_first = reversed(self._by_age.items())
+        return next(((number, job) for job, number in newest_first if not job.taken), None)
 
     def learn_reading(self, characters: int, seconds: float) -> None:
         """Note that so many *characters* took so many *seconds* to become ids.

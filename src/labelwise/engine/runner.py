@@ -91,7 +91,12 @@ class _Session(Forkable):
         # Every batch has lengths of its own: a plan kept for each would never be used again.
         options.enable_mem_pattern = False
         options.add_external_initializers(list(weights), list(weights.values()))
-        self._session = ort.InferenceSession(message, options, providers=["CPUExecutionProvider"])
+        self._session = ort.InferenceSession(
+            message,
+            options,
+            providers=["CPUExecutionProvider"],
+            enable_fallback=False,  # it would print why, and try the same again
+        )
         self._streams = streams
         self._free = BoundedSemaphore(streams.count)
         super().__init__()

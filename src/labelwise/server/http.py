@@ -649,10 +649,9 @@ class Exchange:
         return self.complete or len(self._body) < _BODY_BUFFER
 
     def take(self, part: bytes) -> None:
-        """Take a part of the body; nobody wants it after the answer."""
-        if not self.complete:
-            self._body += part
-            self._changed.set()
+        """Take a part of the body."""
+        self._body += part
+        self._changed.set()
 
     def end_body(self) -> None:
         """Note that the request has come."""

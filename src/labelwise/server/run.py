@@ -9,13 +9,14 @@ import os
 import signal
 import socket
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from labelwise import stops
 from labelwise.core.catalogue import Catalogue
 from labelwise.engine import processors
 from labelwise.errors import BadInput, one_line
@@ -25,7 +26,7 @@ from labelwise.server.logs import set_up
 from labelwise.server.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
     from starlette.applications import Starlette
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _BACKLOG = 65_535  # connections that the system may hold for us; it has a bound of its own
 _OWN_FILES = 64
 _LAST_CALL_SECONDS = 0.05
@@ -59,15 +59,15 @@ def serve(settings: Settings, config: Path | None = None) -> None:
     bounds = Bounds(connections=min(Bounds.connections, _allowed_connections()))
     with _taken(settings.host, settings.port) as address:
         shows = sys.stderr is not None and sys.stderr.isatty()
-        with _ended_by_signals():
-            catalogue = Catalogue.load(
-                settings.models,
-                streams=processors.streams(processors.available(), settings.copies),
-                dtype=settings.dtype,
-                force=settings.force,
-                progress=shows,
-            )
-            app = create_app(catalogue, settings)
+        catalogue = Catalogue.load(
+            settings.models,
+            streams=processors.streams(processors.available(), settings.copies),
+            dtype=settings.dtype,
+            force=settings.force,
+            progress=shows,
+        )
+        app = create_app(catalogue, settings)
+        stops.check()
         sys.setswitchinterval(_SWITCH_SECONDS)
         url = _url(settings.host, address.getsockname()[1])
         if settings.log_format == "json":
@@ -111,7 +111,7 @@ async def _serve(
         loop.call_soon_threadsafe(stopped.set)
 
     stopping: list[bool] = []
-    for number in _SIGNALS:
+    for number in stops.SIGNALS:
         signal.signal(number, stop)
     connections = Connections(app, bounds)
     async with app.router.lifespan_context(app):
@@ -151,28 +151,6 @@ def _allowed_connections() -> int:
             f"{2 * _OWN_FILES}; allow more, as with ulimit -n 4096"
         )
     return open_files - _OWN_FILES
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let a signal end what happens inside, with the code that a shell would give."""
-    code = 0
-
-    def end(number: int, _: object) -> None:
-        nonlocal code
-        code = 128 + number
-        raise SystemExit(code)
-
-    for number in _SIGNALS:
-        signal.signal(number, end)
-    try:
-        yield
-    except Exception:
-        if code:  # a library made another exception of it
-            raise SystemExit(code) from None
-        raise
-    if code:  # or forgot it
-        raise SystemExit(code)
 
 
 def _taken(host: str, port: int) -> socket.socket:
