@@ -161,7 +161,7 @@ def test_a_byte_order_mark_before_the_first_line_is_no_text(first):
     assert third  # a mark anywhere else is a character of the text
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("encoding", ["utf-16", *slow("utf-16-be", "utf-32")])
 def test_another_encoding_is_named_with_what_to_do(encoding):
     stdin = ("\ufeff" * encoding.endswith("be") + "good\nbad\n").encode(encoding)
     name = encoding[:6].upper()
@@ -269,7 +269,7 @@ ACTS = [
 ]
 
 
-@pytest.mark.parametrize("flag", ["--json", "-v"])
+@pytest.mark.parametrize("flag", ["--json", *slow("-v")])
 @pytest.mark.parametrize("piped", ["text", "label"])
 def test_no_output_has_what_a_terminal_acts_upon(piped, flag, tmp_path):
     """Of labels, of texts and of the name of the folder."""
@@ -283,7 +283,7 @@ def test_no_output_has_what_a_terminal_acts_upon(piped, flag, tmp_path):
         assert {score["label"] for score in json.loads(run.stdout)[0]} == set(ACTS)
 
 
-@pytest.mark.parametrize("columns", [30, 80, 250])
+@pytest.mark.parametrize("columns", [30, *slow(80, 250)])
 def test_long_labels_and_many_never_wrap(columns, tmp_path):
     labels = ["A label " * 9, "日本語" * 20, *(f"label {number}" for number in range(40))]
     model = labelled(tmp_path, *labels)
@@ -385,11 +385,11 @@ def test_closed_streams_are_one_line(line):
 
 
 def test_lines_before_one_that_is_no_text_are_answered_and_so_is_json():
-    good = b"good\n" * 3000
+    good = b"good\n" * 600
     run = labelwise("classify", "--json", "-k", "1", stdin=good + b"\xff\n" + good)
     assert run.returncode == 2
-    assert len(json.loads(run.stdout)) == 3000
-    assert b"line 3001 of standard input is not UTF-8; make UTF-8 of it" in run.stderr
+    assert len(json.loads(run.stdout)) == 600
+    assert b"line 601 of standard input is not UTF-8; make UTF-8 of it" in run.stderr
 
 
 def test_a_second_stop_ends_in_silence():
@@ -406,15 +406,14 @@ def test_a_second_stop_ends_in_silence():
     assert process.returncode in {130, -signal.SIGINT}
 
 
-@pytest.mark.parametrize("before", [True, False])
-def test_verbose_stands_before_or_after_the_command(before, noisy, tmp_path):
-    arguments = ["-v", "classify"] if before else ["classify", "--verbose"]
+@pytest.mark.parametrize("arguments", [("-v", "classify"), *slow(("classify", "--verbose"))])
+def test_verbose_stands_before_or_after_the_command(arguments, noisy, tmp_path):
     run = labelwise(*arguments, "-m", noisy, "good")
     assert run.returncode == 0
     loaded, line = run.stderr.decode().splitlines()
     assert loaded.endswith(f": 2 labels, float32, from {noisy}")
     assert "weights not used" in line
-    start, flags = ((*LABELWISE, "-v"), []) if before else (LABELWISE, ["-v"])
+    start, flags = ((*LABELWISE, "-v"), []) if arguments[0] == "-v" else (LABELWISE, ["-v"])
     with command(tmp_path, *flags, "--model", noisy, start=start) as live:
         assert live.log.read_text().count("weights not used") == 1
 

@@ -49,7 +49,7 @@ def run(script, processors=2, seconds=40):
     return done.stdout
 
 
-@pytest.mark.parametrize("processors", [1, 2, 5])
+@pytest.mark.parametrize("processors", [2, *slow(1, 5)])
 def test_a_classifier_that_was_used_goes_on_in_a_forked_process_and_in_its_parent(processors):
     script = """
 classify = Classifier()
@@ -90,7 +90,7 @@ print("all")
     assert run(script, processors) == "all\n"
 
 
-@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+@pytest.mark.parametrize("method", ["fork", *slow("forkserver", "spawn")])
 def test_every_way_to_start_processes_works_with_a_parent_that_has_loaded_the_model(
     method, tmp_path
 ):

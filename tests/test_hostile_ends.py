@@ -83,7 +83,7 @@ def check_end(live, seconds):
 
 
 @pytest.mark.parametrize(
-    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.hostile)]
+    "number", [*slow(signal.SIGTERM), pytest.param(signal.SIGINT, marks=pytest.mark.hostile)]
 )
 def test_rude_callers_of_all_kinds_do_not_keep_a_server_from_ending(number, tmp_path):
     with command(tmp_path) as live, ExitStack() as stack:
@@ -135,7 +135,7 @@ def test_an_end_takes_what_is_admitted_takes(number, tmp_path):
 @pytest.mark.parametrize(
     ("callers", "seconds"), [(20, 1), pytest.param(200, 8, marks=pytest.mark.hostile)]
 )
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, *slow(signal.SIGINT)])
 def test_a_server_ends_under_load_and_no_answer_is_cut_off(number, callers, seconds, tmp_path):
     ended = threading.Event()
 

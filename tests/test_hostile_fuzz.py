@@ -14,7 +14,7 @@ from serving import command
 
 pytestmark = needs_proc
 
-SHORT, LONG = 500, 10_000
+SHORT, LONG = 300, 10_000
 GOOD = request("/", {"inputs": "I like you"}, "x-use-cache: false")
 ACCESS_TOKEN = "hf_MARKER-7f3a-right"  # noqa: S105
 COUNTS = [SHORT, pytest.param(LONG, marks=pytest.mark.hostile)]

@@ -18,6 +18,7 @@ import pytest
 from labelwise import Classifier
 from labelwise.core.catalogue import Catalogue
 from labelwise.server.app import OWN, PUBLIC, SHARED
+from marks import slow
 from padded import config, write_model, write_tokenizer
 from serving import EMBEDDED, Answer, ask, command, within
 
@@ -743,7 +744,7 @@ def test_whoami_knows_the_access_token(guarded, live):
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.parametrize(
-    "given", ["a file", "a file of Windows", "the environment", "the settings", "nobody"]
+    "given", ["a file", *slow("a file of Windows", "the environment", "the settings", "nobody")]
 )
 def test_the_command_that_the_greeting_shows_works(given, tmp_path):
     """Where it stands in the file of settings, or not alone in its line, a shell cannot know it."""
