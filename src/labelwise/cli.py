@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import sys
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -76,16 +75,9 @@ def _ending_in_one_line() -> Iterator[None]:
     """Errors of Labelwise and of click become click errors that print one line, without usage."""
     try:
         yield
-    except stops.Stopped:
-        if sys.stderr is not None and sys.stderr.isatty():
-            click.echo(err=True)  # below the ^C of the terminal
-        raise
-    except KeyboardInterrupt:
-        raise stops.Stopped(128 + signal.SIGINT) from None
     except click.exceptions.NoArgsIsHelpError:
         raise
     except Exception as error:
-        stops.check()
         said = _in_one_line(error)
         if said is None:
             raise
@@ -213,7 +205,8 @@ def classify(  # noqa: PLR0913, PLR0917 - one for each option
             stream.reconfigure(errors="replace")  # a terminal may lack a character of the text
     given = _given(texts)
     truncated = count = 0
-    with _JsonPrinter() if as_json else _TablePrinter(len(given)) as printer:
+    printer = _JsonPrinter() if as_json else _TablePrinter(len(given))
+    with stops.last_words(printer.close), printer:
         classifier = _loaded(model, dtype, force=force)
         for some in [given] if given else _lines():
             results = classifier(some, top_k=top_k, function_to_apply=function_to_apply)
@@ -355,16 +348,21 @@ class _JsonPrinter:
 
     def __init__(self) -> None:
         self._before = "["
+        self._closed = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         begun = self._before != "["
-        if kind is None or issubclass(kind, stops.Stopped):
-            click.echo("]" if begun else "[]")
-        elif begun and not issubclass(kind, OSError):  # the output is fine
-            click.echo("]")
+        if kind is None or (begun and not issubclass(kind, OSError)):  # the output is fine
+            self.close()
+
+    def close(self) -> None:
+        """End the list, once."""
+        if not self._closed:
+            self._closed = True
+            click.echo("]" if self._before != "[" else "[]")
 
     def show(self, _: list[str], results: list[Scores], __: Sequence[str]) -> None:
         for scores in results:
@@ -390,6 +388,9 @@ class _TablePrinter:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         """Nothing is left to print."""
 
     def show(self, texts: list[str], results: list[Scores], labels: Sequence[str]) -> None:

@@ -1,9 +1,15 @@
-"""Ctrl-C and SIGTERM: how a command ends that is asked to stop."""
+"""Ctrl-C and SIGTERM: a command that is asked to stop ends at once.
+
+Nothing is raised for it: an exception can come up anywhere, also where the interpreter or a library
+would print it, forget it, or make another of it.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
-from contextlib import contextmanager
+import sys
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -11,29 +17,21 @@ if TYPE_CHECKING:
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-_codes: list[int] = []  # the exit code, once a stop was asked for
-
-
-class Stopped(SystemExit):
-    """A stop was asked for; the exit code is the one that a shell would give."""
+_last_words: list[Callable[[], object]] = []
 
 
 def stop(number: int, _: object = None) -> NoReturn:
-    """End the command for the signal *number*."""
-    for each in SIGNALS:  # a second one ends the process at once, and in silence
+    """End the process for the signal *number*, with the exit code that a shell would give."""
+    for each in SIGNALS:  # a second one ends it in silence
         signal.signal(each, signal.SIG_DFL)
-    _codes.append(128 + number)
-    raise Stopped(_codes[0])
-
-
-def check() -> None:
-    """End the command where a stop was asked for, and a library forgot it or made an error of it.
-
-    Raises:
-        Stopped: So it was.
-    """
-    if _codes:
-        raise Stopped(_codes[0]) from None
+    with suppress(Exception):  # the reader of the output may be gone
+        for say in _last_words:
+            say()
+        if sys.stderr is not None and sys.stderr.isatty():
+            os.write(sys.stderr.fileno(), b"\n")  # below the ^C of the terminal
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    os._exit(128 + number)
 
 
 def on_stop(act: Callable[[int, object], object]) -> dict[int, Any]:
@@ -47,13 +45,23 @@ def on_stop(act: Callable[[int, object], object]) -> dict[int, Any]:
 
 
 @contextmanager
+def last_words(say: Callable[[], object]) -> Iterator[None]:
+    """Have *say* called where a stop ends what is done here."""
+    _last_words.append(say)
+    try:
+        yield
+    finally:
+        _last_words.remove(say)
+
+
+@contextmanager
 def whole() -> Iterator[None]:
     """Let a stop wait for the end of what is done here; another one does not wait."""
     stops: list[int] = []
 
     def wait(number: int, _: object) -> None:
         if stops:
-            stop(number)
+            os._exit(128 + number)
         stops.append(number)
 
     before = on_stop(wait)

@@ -67,7 +67,6 @@ def serve(settings: Settings, config: Path | None = None) -> None:
             progress=shows,
         )
         app = create_app(catalogue, settings)
-        stops.check()
         sys.setswitchinterval(_SWITCH_SECONDS)
         url = _url(settings.host, address.getsockname()[1])
         if settings.log_format == "json":
