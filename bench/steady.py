@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 CALLERS = 32
 OVERLOAD = 5  # times what the server can do
-CONNECTIONS = 8_000  # far more than may wait
+CONNECTIONS = 4_000  # twice as many as texts may wait, and not more than the server takes
 COMPUTING = ("--cache-bytes", "0")
 GROWTH, HITS_A_SECOND, REPEATS_GAIN = 0.03, 3_000, 1.35
 TEXTS = 128  # a turn
