@@ -120,11 +120,16 @@ def overload(pressed: Server, seconds: float) -> dict[str, Any]:
 
 
 def outcomes(port: int) -> Counter[str]:
-    """How many requests for labels the server says that it had, by outcome."""
+    """How many requests for labels the server says that it had, by outcome.
+
+    Those that were refused from their head alone have no route.
+    """
     found = Counter[str]()
     for family in text_string_to_metric_families(get(port, "/metrics").decode()):
         for sample in family.samples:
-            if sample.name == "labelwise_requests_total" and sample.labels["route"] == "classify":
+            if sample.name != "labelwise_requests_total":
+                continue
+            if sample.labels["route"] in {"classify", "none"}:
                 found[sample.labels["outcome"]] += round(sample.value)
     return found
 
