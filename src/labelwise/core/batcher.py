@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _END_SECONDS = 5  # for a batch that nobody waits for any more
+_END_PAUSE_SECONDS = 0.005
 # Once full, the queue takes more when so much of what may wait is left: until then requests are
 # refused before their texts become ids.
 _LEFT = 0.95
@@ -130,8 +131,9 @@ class Batcher(Forkable):
             self._closing = True
             self._changed.notify_all()
         until = monotonic() + _END_SECONDS
-        for thread in self._threads:
-            await asyncio.to_thread(thread.join, max(until - monotonic(), 0))
+        # Waiting in another thread would need memory for it, of which there may be none left.
+        while monotonic() < until and any(thread.is_alive() for thread in self._threads):
+            await asyncio.sleep(_END_PAUSE_SECONDS)
 
     def is_alive(self) -> bool:
         """Whether texts that wait are going to be run."""
