@@ -132,7 +132,7 @@ class Batcher(Forkable):
             self._changed.notify_all()
         until = monotonic() + _END_SECONDS
         # Waiting in another thread would need memory for it, of which there may be none left.
-        while monotonic() < until and any(thread.is_alive() for thread in self._threads):
+        while monotonic() < until and any(thread.is_alive() for thread in self._threads):  # noqa: ASYNC110 - threads set no asyncio.Event
             await asyncio.sleep(_END_PAUSE_SECONDS)
 
     def is_alive(self) -> bool:
