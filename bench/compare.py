@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 
 import models
 from engines import write_export
-from labelwise.core.locate import locate
+from labelwise.models.locate import locate
 from peers.lineup import CLAIMS, LINEUP, PEERS, QUICK_PEERS, REMEMBERING, TRIED, contestant
 from peers.texts import case, mixture, one_of_16_ids, reviews, sentences
 from report import Figure, finish, parser, read, say

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import models
-from labelwise.engine.processors import available
-from labelwise.engine.runtime import ort
+from labelwise.engine.cpus import available
+from labelwise.engine.onnx.runtime import ort
 from report import Figure, finish, parser, read, say
 from timing import Contestant, apart, interleaved, summary, times_faster
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from labelwise.engine.text import Encoded
+    from labelwise.engine.tokenizer.tokenizer import Encoded
 
 CLAIMS = {  # times faster than ..., for these texts
     ("sentences", "transformers"): 2.0,

@@ -14,9 +14,9 @@ from statistics import median
 from typing import Any
 
 import models
-from labelwise.core.locate import locate
 from labelwise.engine.config import Config
-from labelwise.engine.processors import available, streams
+from labelwise.engine.cpus import available, streams
+from labelwise.models.locate import locate
 from report import ROOT, Figure, finish, parser, read, say
 from timing import apart, settle
 

@@ -14,7 +14,7 @@ import numpy as np
 
 import models
 from labelwise import Classifier
-from labelwise.core.locate import locate
+from labelwise.models.locate import locate
 from report import Figure, finish, parser, read, say
 from timing import Contestant, interleaved, summary, times_faster
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from labelwise.engine.text import Encoded
+    from labelwise.engine.tokenizer.tokenizer import Encoded
 
 RUNS = {"sentences": 1, "one text": 10}  # in one turn
 FASTER = 1.5  # DistilBERT on the sentences
-MOST_DIFFERENT, MOST_LOST = 0.01, 0.003  # shares of the texts of SST-2 dev
+MAX_DIFFERENT, MAX_LOST = 0.01, 0.003  # shares of the texts of SST-2 dev
 
 Turns = dict[str, list[list[float]]]
 
@@ -51,8 +51,8 @@ def main() -> None:
     if os.environ.get("LABELWISE_SHARED"):
         details["answers"] = found = answers()
         figures += [
-            Figure("embedded, labels that differ", "bound", found["different"], MOST_DIFFERENT),
-            Figure("embedded, accuracy lost", "bound", found["lost"], MOST_LOST),
+            Figure("embedded, labels that differ", "bound", found["different"], MAX_DIFFERENT),
+            Figure("embedded, accuracy lost", "bound", found["lost"], MAX_LOST),
         ]
     details["times_faster"] = faster
     details["seconds"] = {

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import models
-from labelwise.core.locate import locate
-from labelwise.core.scores import apply
+from labelwise.engine.cpus import Streams
 from labelwise.engine.packing import pack
-from labelwise.engine.processors import Streams
+from labelwise.models.locate import locate
+from labelwise.models.scores import apply
 from report import Figure, finish, parser, read, say
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from labelwise.core.model import Dtype
+    from labelwise.engine.backend import Dtype
 
 STREAMS = (Streams(1, 1), Streams(1, 2), Streams(2, 1))
 TEXTS, LONGEST = 96, 512
-MOST_IN_A_BATCH = 64
+MAX_IN_A_BATCH = 64
 
 
 def main() -> None:
@@ -73,7 +73,7 @@ def compare(name: str, at: Path, dtype: Dtype, rounds: int, longest: int) -> tup
 def batches(count: int) -> list[np.ndarray]:
     """The numbers of the texts of *count* batches: the largest, a text alone, any size between."""
     random = np.random.default_rng(count)
-    sizes = [MOST_IN_A_BATCH, 1, *random.integers(2, MOST_IN_A_BATCH, max(0, count - 2))]
+    sizes = [MAX_IN_A_BATCH, 1, *random.integers(2, MAX_IN_A_BATCH, max(0, count - 2))]
     return [random.choice(TEXTS, size, replace=False) for size in sizes[:count]]
 
 

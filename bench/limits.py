@@ -26,11 +26,10 @@ from tokenizers import Tokenizer
 
 import models
 from compare import classifier, main_cases
-from labelwise.core.model import BATCH_IDS
-from labelwise.engine import onnx_format
+from labelwise.engine.cpus import Streams, available
+from labelwise.engine.onnx import format as onnx_format
+from labelwise.engine.onnx.runtime import ort
 from labelwise.engine.packing import Packed, pack, split
-from labelwise.engine.processors import Streams, available
-from labelwise.engine.runtime import ort
 from peers.lineup import LINEUP, contestant
 from peers.load import HOST, closed_loop
 from peers.servers import asked
@@ -43,8 +42,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
-    from labelwise.engine.runner import Runner
-    from labelwise.engine.text import Encoded
+    from labelwise.engine.onnx.runner import Runner
+    from labelwise.engine.tokenizer.tokenizer import Encoded
     from peers.texts import Case
     from timing import Turn
 
@@ -135,7 +134,7 @@ def chain(lengths: list[int]) -> Mapping[str, Callable[[], Any]]:
     options.enable_mem_pattern = False
     message = onnx_format.model(graph, {"": 18})
     session = ort.InferenceSession(message, options, providers=["CPUExecutionProvider"])
-    batches = split(lengths, BATCH_IDS, available())
+    batches = split(lengths, models.BATCH_TOKENS, available())
     rows = sorted((sum(lengths[batch]) for batch in batches), reverse=True)
     inputs_of = {count: random.standard_normal((count, WIDTH), np.float32) for count in rows}
     pool = ThreadPoolExecutor(available())

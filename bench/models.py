@@ -13,18 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from labelwise.core.locate import Location, locate
-from labelwise.core.model import Dtype, Model
-from labelwise.engine.processors import Streams, available
-from labelwise.engine.text import Encoded
+from labelwise.engine.cpus import Streams, available
+from labelwise.engine.onnx.backend import Cpu
+from labelwise.engine.tokenizer.tokenizer import Encoded
+from labelwise.models.locate import Location, locate
+from labelwise.models.model import Model
 from report import ROOT
 
 if TYPE_CHECKING:
-    from labelwise.engine.runner import Runner
+    from labelwise.engine.backend import Dtype
+    from labelwise.engine.onnx.runner import Runner
 
 sys.path.append(str(ROOT / "tests"))
 from padded import config, shapes, write_model
 
+BATCH_TOKENS = Cpu(Streams(1, 1)).batch_tokens
 WORDS = 30522  # of the embedded tokenizer
 
 # The ids of the first 32 sentences of SST-2 dev. How long they are is all that a speed depends on.
@@ -77,7 +80,8 @@ def runner(at: Path, streams: Streams, dtype: Dtype = "float32") -> Runner:
 
 def model(at: Path, streams: Streams | None = None, dtype: Dtype = "float32") -> Model:
     """The model in *at*, with the streams that a user gets where None."""
-    return Model(Location(at.name, at, None), streams, dtype)
+    backend = None if streams is None else Cpu(streams)
+    return Model(Location(at.name, at, None), backend, dtype)
 
 
 def one_thread_streams() -> Streams:

@@ -17,9 +17,9 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 import models
 from labelwise import Classifier
+from labelwise.engine.cpus import Streams, available
 from labelwise.engine.packing import pack
-from labelwise.engine.processors import Streams, available
-from labelwise.engine.text import Encoded
+from labelwise.engine.tokenizer.tokenizer import Encoded
 from padded import MODEL_TYPES, config
 from report import Figure, finish, parser, read, say
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import models
-from labelwise.engine import onnx_format
+from labelwise.engine.cpus import available
+from labelwise.engine.onnx import format as onnx_format
+from labelwise.engine.onnx.runtime import ort
 from labelwise.engine.packing import pack
-from labelwise.engine.processors import available
-from labelwise.engine.runtime import ort
 from report import Figure, finish, parser, read, say
 from timing import interleaved, middle, side_by_side, times_faster, turn
 

@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from labelwise.engine.processors import available
+from labelwise.engine.cpus import available
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -20,8 +20,8 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Self
 
 import models
-from labelwise.core.locate import locate
-from labelwise.core.model import Model
+from labelwise.models.locate import locate
+from labelwise.models.model import Model
 from labelwise.server.run import serve
 from labelwise.settings import Settings
 from report import Figure, finish, parser, read, say
@@ -208,7 +208,7 @@ def _watched(pipe: Connection, port: int, at: Path) -> None:
 
     def timed(model: Model, texts: Any, **how: Any) -> Any:
         streams = model.streams
-        part = 1 if how.get("alone") and streams.both else streams.count
+        part = 1 if how.get("exclusive") and streams.both else streams.count
         began = time.perf_counter()
         try:
             return run(model, texts, **how)

@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tokenizers import Tokenizer
 
 import models
-from labelwise.core.locate import locate
+from labelwise.models.locate import locate
 from labelwise.settings import Settings
 from peers.load import closed_loop, get, open_loop, request
 from peers.servers import Server

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import models
-from labelwise.core.locate import locate
+from labelwise.engine.cpus import Streams, available
+from labelwise.engine.onnx.runtime import ort
 from labelwise.engine.packing import pack
-from labelwise.engine.processors import Streams, available
-from labelwise.engine.runtime import ort
+from labelwise.models.locate import locate
 from report import finish, parser, read, say
 from timing import interleaved, middle, settle, side_by_side, summary, times_faster, turn
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from labelwise.engine.onnx.runner import Runner
     from labelwise.engine.packing import Packed
-    from labelwise.engine.runner import Runner
 
 WAITING = (32, 64, 96, 128, 192, 256, 384, 512)  # ids, of texts of
 TEXT = 16  # each
@@ -96,14 +96,14 @@ def burned(spinner: Runner, packed: Packed) -> float:
 def streams(name: str, at: Path, rounds: int, waiting: Sequence[int]) -> dict[int, dict[str, Any]]:
     """Milliseconds for so many ids that wait: one batch on all threads, or a part on each thread.
 
-    The server decides by these: ``labelwise.core.queue.SHARE_IDS``.
+    The server decides by these: ``labelwise.engine.onnx.backend.Cpu.share_tokens``.
     """
     count = available()
     runner = models.runner(at, Streams(count, count))
     contestants: dict[tuple[int, str], Any] = {}
     for ids in waiting:
         whole, part = (pack(models.texts([TEXT] * (ids // TEXT // among))) for among in (1, count))
-        contestants[ids, "alone"] = turn(partial(runner.run, whole, alone=True), 3)
+        contestants[ids, "alone"] = turn(partial(runner.run, whole, exclusive=True), 3)
         contestants[ids, "beside"] = side_by_side([partial(runner.run, part)] * count, 2)
     measured = interleaved(contestants, rounds)
     table: dict[int, dict[str, Any]] = {}

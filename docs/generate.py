@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labelwise import errors, options
-from labelwise.engine import architectures, folder, tokenizer_classes
-from labelwise.server import app, http, metrics
+from labelwise.engine import architectures, folder
+from labelwise.engine.tokenizer import classes as tokenizer_classes
+from labelwise.server import http
+from labelwise.server.observe import metrics
+from labelwise.server.routes import ROUTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,11 +23,10 @@ HERE = Path(__file__).parent
 def routes() -> str:
     """All routes, what each method does, and whether it may need an access token."""
     lines = ["| path | method | what it does | access token |", "| --- | --- | --- | --- |"]
-    for path, methods in (app.SHARED | app.OWN).items():
-        closed = "never" if path in app.PUBLIC else "where there is one"
-        for method, endpoint in methods.items():
-            does = (endpoint.__doc__ or "").partition("\n")[0]
-            lines.append(f"| `{path.replace(':path', '')}` | {method} | {does} | {closed} |")
+    for route in ROUTES:
+        closed = "never" if route.scope == "public" else "where there is one"
+        path = route.path.replace(":path", "")
+        lines.append(f"| `{path}` | {route.method} | {route.summary} | {closed} |")
     return "\n".join(lines)
 
 
@@ -49,7 +51,7 @@ def bounds() -> str:
     lines = ["| at most | of what | then |", "| --- | --- | --- |"]
     for bound in fields(http.Bounds):
         unit = " s" if bound.name.endswith("seconds") else ""
-        cells = (f"{bound.default:_}{unit}", bound.metadata["says"], bound.metadata["then"])
+        cells = (f"{bound.default:_}{unit}", bound.metadata["help"], bound.metadata["then"])
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -29,8 +29,8 @@ from labelwise import Classifier
 from labelwise.errors import LabelwiseError
 from padded import config, random_weights, write_model, write_tokenizer
 
-MOST_SECONDS = 5
-MOST_MEGABYTES = 500
+MAX_SECONDS = 5
+MAX_MEGABYTES = 500
 TEXTS = ["", "w9 w10", "good films", "É ﷺ " * 20, "a" * 3000, ("w9", "bad  film\n\x00")]
 TEXTS += ["<mask> [SEP]</s>" * 50, "中 x" * 300]
 SIZES = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8}
@@ -306,7 +306,7 @@ def main(first: int, count: int, place: Path) -> None:
         build(folder, chance)
         damage(folder, chance)
         print("seed", seed, flush=True)  # noqa: T201
-        faulthandler.dump_traceback_later(4 * MOST_SECONDS, exit=True)
+        faulthandler.dump_traceback_later(4 * MAX_SECONDS, exit=True)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         began = time.perf_counter()
         outcome = "FAULT"
@@ -316,7 +316,7 @@ def main(first: int, count: int, place: Path) -> None:
             outcome = f"FAULT {type(error).__name__}: {str(error)[:200]!r}"
         seconds = time.perf_counter() - began
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) // 1024
-        if seconds > MOST_SECONDS or grown > MOST_MEGABYTES:
+        if seconds > MAX_SECONDS or grown > MAX_MEGABYTES:
             outcome = f"FAULT {seconds:.1f} s, {grown} MB, {outcome}"
         print(outcome, flush=True)  # noqa: T201
         faulthandler.cancel_dump_traceback_later()

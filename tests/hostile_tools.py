@@ -32,7 +32,7 @@ _HEAD = re.compile(
 )
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,8})\r\n")
 _CUT = (b"", b"H", b"HT", b"HTT", b"HTTP")
-_MOST_HEAD = 50_000
+_MAX_HEAD = 50_000
 # Once alone in an answer, or it could be read in two ways.
 _SINGLE = {"content-length", "transfer-encoding", "content-type", "x-request-id", "connection"}
 
@@ -53,7 +53,7 @@ def read(data: bytes, method: str = "GET", *, ended: bool = False) -> tuple[Answ
     if head is None:
         if ended and data:
             raise NotHttp(f"an answer is cut off in its head: {data[:200]!r}")
-        if data[:4] not in _CUT or b"\r\n\r\n" in data or len(data) > _MOST_HEAD:
+        if data[:4] not in _CUT or b"\r\n\r\n" in data or len(data) > _MAX_HEAD:
             raise NotHttp(f"no head of an answer: {data[:200]!r}")
         return None
     status, headers = int(head[1]), _headers(head[2])

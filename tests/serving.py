@@ -16,10 +16,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from labelwise.core.catalogue import Catalogue
-from labelwise.engine.processors import available, streams
+from labelwise.engine.cpus import available, streams
+from labelwise.engine.onnx.backend import Cpu
 from labelwise.server.app import create_app
 from labelwise.server.http import Bounds, Connections
+from labelwise.server.routes import ROUTES
+from labelwise.server.state import Server, server_in
+from labelwise.serving.catalogue import Catalogue
 from labelwise.settings import Settings
 
 if TYPE_CHECKING:
@@ -115,16 +118,18 @@ class Within:
     """A server in this process, for tests that look inside or put something in its way."""
 
     url: str
-    server: object  # labelwise.server.app.Server
+    server: Server
     connections: Connections
 
 
 @contextmanager
-def within(catalogue: Catalogue | None = None, bounds=None, **settings) -> Iterator[Within]:
+def within(
+    catalogue: Catalogue | None = None, bounds=None, routes=ROUTES, **settings
+) -> Iterator[Within]:
     """The application with *catalogue*, or the embedded model, in a thread of this process."""
     if catalogue is None:
-        catalogue = Catalogue.load(streams=streams(available(), copies=2))
-    app = create_app(catalogue, Settings(**settings))
+        catalogue = Catalogue.load(backend=Cpu(streams(available(), copies=2)))
+    app = create_app(catalogue, Settings(**settings), routes)
     with socket.create_server(("127.0.0.1", 0)) as address:
         connections = Connections(app, bounds or Bounds())
         started, stop = threading.Event(), asyncio.Event()
@@ -138,7 +143,7 @@ def within(catalogue: Catalogue | None = None, bounds=None, **settings) -> Itera
                 started.set()
                 await stop.wait()
                 listener.close()
-                await connections.finish(20)
+                await connections.drain(20)
 
         loops = []
         thread = threading.Thread(target=lambda: asyncio.run(serve()))
@@ -146,7 +151,7 @@ def within(catalogue: Catalogue | None = None, bounds=None, **settings) -> Itera
         try:
             assert started.wait(30)
             port = address.getsockname()[1]
-            yield Within(f"http://127.0.0.1:{port}", app.state.server, connections)
+            yield Within(f"http://127.0.0.1:{port}", server_in(app), connections)
         finally:
             loops[0].call_soon_threadsafe(stop.set)
             thread.join(30)

@@ -16,16 +16,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from labelwise.core import batcher as module
-from labelwise.core.batcher import Batcher, _outcomes
-from labelwise.core.model import BATCH_IDS, Model
-from labelwise.core.queue import SHARE_IDS
-from labelwise.engine.processors import Streams
-from labelwise.engine.text import Encoded
+from labelwise.engine.cpus import Streams
+from labelwise.engine.onnx.backend import Cpu
+from labelwise.engine.tokenizer.tokenizer import Encoded
 from labelwise.errors import BadModel, EngineFailed, Overloaded, TooLarge
+from labelwise.models.model import Model
+from labelwise.serving import batcher as module
+from labelwise.serving.batcher import Batcher, _outcomes
 from padded import config, write_model, write_tokenizer
 
-FULL, EMPTY = BATCH_IDS // 4, "<Batcher [0 texts, 0 ids waiting | 0 batches running]>"
+BATCH_TOKENS, SHARE_TOKENS = (backend := Cpu(Streams(1, 1))).batch_tokens, backend.share_tokens
+FULL, EMPTY = BATCH_TOKENS // 4, "<Batcher [0 texts, 0 tokens waiting | 0 batches running]>"
 SECRET = "what the text said"  # noqa: S105 - of a caller, in the message of an exception
 
 
@@ -43,7 +44,7 @@ class Ruler:
     """Stands in for a model where the queue alone is looked at: a text's logit is its length."""
 
     def encode(self, texts):
-        return [text(BATCH_IDS // 2) for _ in texts]
+        return [text(BATCH_TOKENS // 2) for _ in texts]
 
     def run(self, texts, **_):
         return np.array([[len(text)] for text in texts], np.float32)
@@ -63,16 +64,16 @@ def clock(monkeypatch):
 
 def queue(*models, streams=1, threads=1, texts=100_000, seconds=1e6, pace=0.001):
     """A queue for *models*, each of which takes *pace* seconds for an id."""
-    batcher = Batcher(Streams(streams, threads), most_texts=texts, most_seconds=seconds)
+    batcher = Batcher(Cpu(Streams(streams, threads)), max_texts=texts, max_seconds=seconds)
     for model in models:
         batcher.add(model)
-        batcher._queue.lines[model].pace = pace
+        batcher._queue.by_model[model].seconds_per_token = pace
     return batcher
 
 
 def place(batcher, model, texts, characters=0, seconds=1e5):
     """Places for so many *texts*, which somebody waits for so many *seconds*."""
-    return batcher.place_for(model, texts, characters, module.monotonic() + seconds)
+    return batcher.reserve(model, texts, characters, module.monotonic() + seconds)
 
 
 async def ask(batcher, model, *lengths, seconds=1e5):
@@ -93,7 +94,7 @@ def take(batcher):
 
 async def finish(batcher, batch):
     """Run *batch* as an engine thread does, and let everybody see that it has ended."""
-    batcher._end(batch, _outcomes(batch, batch.texts))
+    batcher._complete(batch, _outcomes(batch, batch.texts))
     for _ in range(4):
         await asyncio.sleep(0)
 
@@ -131,7 +132,7 @@ def test_equal_requests_run_in_the_order_in_which_they_came():
     async def main():
         batcher = queue(model := Ruler())
         requests = [await ask(batcher, model, FULL) for _ in range(9)]
-        assert repr(batcher) == "<Batcher [9 texts, 1152 ids waiting | 0 batches running]>"
+        assert repr(batcher) == "<Batcher [9 texts, 1152 tokens waiting | 0 batches running]>"
         for done in (4, 8, 9):
             await step(batcher)
             assert [request.done() for request in requests] == [True] * done + [False] * (9 - done)
@@ -159,10 +160,10 @@ def test_a_bulk_request_gets_a_quarter_of_the_engine_while_short_ones_keep_comin
         bulk = await ask(batcher, model, *[32] * 200)
         lengths = []
         while not bulk.done():
-            for _ in range(64 - sum(len(job.rows) == 1 for job in batcher._queue.lines[model])):
+            for _ in range(64 - sum(len(job.rows) == 1 for job in batcher._queue.by_model[model])):
                 await ask(batcher, model, 8)  # a full batch of short ones waits, always
             lengths += await step(batcher)
-            assert sum(lengths) <= 4 * 32 * 200 + 2 * BATCH_IDS
+            assert sum(lengths) <= 4 * 32 * 200 + 2 * BATCH_TOKENS
 
     asyncio.run(main())
 
@@ -222,10 +223,10 @@ def test_requests_of_one_text_get_the_turns_of_the_oldest_as_well():
         old = [await ask(batcher, model, 64) for _ in range(40)]
         run = 0
         while not all(request.done() for request in old):
-            while batcher._queue.ids < 20_000:  # and what comes later never ends
+            while batcher._queue.tokens < 20_000:  # and what comes later never ends
                 await ask(batcher, model, 8)
             run += sum(await step(batcher))
-        assert run <= 4 * 40 * 64 + 4 * BATCH_IDS
+        assert run <= 4 * 40 * 64 + 4 * BATCH_TOKENS
 
     asyncio.run(main())
 
@@ -239,10 +240,10 @@ def test_a_request_is_done_after_four_times_what_came_before_it_and_its_own_work
         request = await ask(batcher, model, *[FULL] * 50)
         run = 0
         while not request.done():
-            while batcher._queue.ids < 20_000:  # and what comes later never ends
+            while batcher._queue.tokens < 20_000:  # and what comes later never ends
                 await ask(batcher, model, *others)
             run += sum(await step(batcher))
-        assert run <= 4 * (3 * 20 + 50) * FULL + 4 * BATCH_IDS
+        assert run <= 4 * (3 * 20 + 50) * FULL + 4 * BATCH_TOKENS
 
     asyncio.run(main())
 
@@ -262,8 +263,8 @@ def test_several_free_streams_share_what_waits():
         batcher = queue(model := Ruler(), streams=4)
         await ask(batcher, model, *[10] * 40)
         batches = [take(batcher) for _ in range(4)]
-        assert [batch.ids for batch in batches] == [100, 100, 100, 100]
-        assert repr(batcher) == "<Batcher [0 texts, 0 ids waiting | 4 batches running]>"
+        assert [batch.tokens for batch in batches] == [100, 100, 100, 100]
+        assert repr(batcher) == "<Batcher [0 texts, 0 tokens waiting | 4 batches running]>"
 
     asyncio.run(main())
 
@@ -272,9 +273,9 @@ def test_a_stream_that_is_free_alone_takes_a_whole_batch():
     async def main():
         batcher = queue(model := Ruler(), streams=4)
         await ask(batcher, model, *[FULL] * 60)
-        assert [take(batcher).ids for _ in range(4)] == [BATCH_IDS] * 4
+        assert [take(batcher).tokens for _ in range(4)] == [BATCH_TOKENS] * 4
         batcher._running.pop()
-        assert take(batcher).ids == BATCH_IDS
+        assert take(batcher).tokens == BATCH_TOKENS
 
     asyncio.run(main())
 
@@ -283,11 +284,14 @@ def test_the_last_free_stream_leaves_the_others_half_of_what_waits():
     async def main():
         batcher = queue(model := Ruler(), streams=2)
         await ask(batcher, model, *[10] * 120)
-        assert [take(batcher).ids for _ in range(2)] == [510, 340]
+        assert [take(batcher).tokens for _ in range(2)] == [510, 340]
         batcher._running.clear()
         await ask(batcher, model, *[10] * 3)
-        assert take(batcher).ids == 190
-        assert [take(batcher).ids, take(batcher).ids] == [120, 70]  # a small batch is not halved
+        assert take(batcher).tokens == 190
+        assert [take(batcher).tokens, take(batcher).tokens] == [
+            120,
+            70,
+        ]  # a small batch is not halved
 
     asyncio.run(main())
 
@@ -297,11 +301,11 @@ def test_little_work_runs_alone_on_all_threads_and_nothing_beside_it():
         batcher = queue(model := Ruler(), streams=2, threads=2)
         await ask(batcher, model, 16)
         lone = take(batcher)
-        assert lone.alone
+        assert lone.exclusive
         await ask(batcher, model, *[10] * 20)
         assert take(batcher) is None
         batcher._running.clear()
-        assert [take(batcher).alone, take(batcher)] == [True, None]
+        assert [take(batcher).exclusive, take(batcher)] == [True, None]
 
     asyncio.run(main())
 
@@ -309,8 +313,8 @@ def test_little_work_runs_alone_on_all_threads_and_nothing_beside_it():
 def test_much_work_runs_side_by_side_on_a_thread_each():
     async def main():
         batcher = queue(model := Ruler(), streams=2, threads=2)
-        await ask(batcher, model, *[16] * (2 * SHARE_IDS // 16))
-        assert [take(batcher).alone, take(batcher).alone] == [False, False]
+        await ask(batcher, model, *[16] * (2 * SHARE_TOKENS // 16))
+        assert [take(batcher).exclusive, take(batcher).exclusive] == [False, False]
 
     asyncio.run(main())
 
@@ -320,7 +324,7 @@ def test_with_one_copy_of_the_weights_no_batch_keeps_others_out(streams, threads
     async def main():
         batcher = queue(model := Ruler(), streams=streams, threads=threads)
         await ask(batcher, model, 16)
-        assert not take(batcher).alone
+        assert not take(batcher).exclusive
 
     asyncio.run(main())
 
@@ -363,7 +367,7 @@ def test_batches_keep_to_their_size_and_no_text_is_lost(requests, streams):
         answers = [await ask(batcher, model, *lengths) for lengths in requests]
         seen = Counter()
         while (batch := take(batcher)) is not None:
-            assert batch.ids <= BATCH_IDS or len(batch.texts) == 1
+            assert batch.tokens <= BATCH_TOKENS or len(batch.texts) == 1
             for job, number in batch.places:
                 assert number == seen[job]  # in the order of the request
                 seen[job] += 1
@@ -430,7 +434,7 @@ def test_work_that_could_never_wait_is_too_large_and_not_a_reason_to_try_again()
         batcher = queue(model := Ruler(), seconds=10, pace=0.01)
         refused = await refusal(batcher, model, *[100] * 11)
         assert isinstance(refused, TooLarge)
-        assert "1100 ids, about 11 seconds of work; this server takes 10 at once" in str(refused)
+        assert "1100 tokens, about 11 seconds of work; this server takes 10 at once" in str(refused)
 
     asyncio.run(main())
 
@@ -449,7 +453,7 @@ def test_places_are_held_while_texts_become_ids():
     async def main():
         batcher = queue(model := Ruler(), texts=10)
         with place(batcher, model, 8):
-            assert repr(batcher) == "<Batcher [8 texts, 0 ids waiting | 0 batches running]>"
+            assert repr(batcher) == "<Batcher [8 texts, 0 tokens waiting | 0 batches running]>"
             with pytest.raises(Overloaded), place(batcher, model, 3):
                 pass
             assert isinstance(await refusal(batcher, model, *[8] * 3), Overloaded)
@@ -464,7 +468,7 @@ def test_places_are_held_while_texts_become_ids():
 def test_work_of_becoming_ids_waits_like_other_work():
     async def main():
         batcher = queue(model := Ruler(), seconds=30)
-        batcher._queue.lines[model].reading_pace = 1e-4
+        batcher._queue.by_model[model].seconds_per_character = 1e-4
         with pytest.raises(TooLarge, match="300001 characters, about 30 seconds of work; this"):
             place(batcher, model, 1, 300_001).__enter__()
         with place(batcher, model, 1, 200_000):
@@ -509,9 +513,9 @@ def test_a_queue_that_was_full_refuses_before_texts_become_ids_until_a_part_is_d
 def test_what_came_last_is_refused_where_the_engine_turns_out_slower(clock):
     async def main():
         batcher = queue(model := Ruler(), seconds=100, pace=0.01)
-        requests = [await ask(batcher, model, BATCH_IDS) for _ in range(19)]  # 97 s
+        requests = [await ask(batcher, model, BATCH_TOKENS) for _ in range(19)]  # 97 s
         batch = take(batcher)
-        clock.now += 2 * BATCH_IDS * 0.01  # twice as long as was expected
+        clock.now += 2 * BATCH_TOKENS * 0.01  # twice as long as was expected
         await finish(batcher, batch)
         done, *waiting = [request.done() for request in requests]
         assert done
@@ -519,7 +523,7 @@ def test_what_came_last_is_refused_where_the_engine_turns_out_slower(clock):
         assert 0 < sum(waiting) < 5
         for request in requests[-sum(waiting) :]:
             assert isinstance(request.exception(), Overloaded)
-        assert batcher._queue.seconds == pytest.approx(100, abs=BATCH_IDS * 0.013)
+        assert batcher._queue.seconds == pytest.approx(100, abs=BATCH_TOKENS * 0.013)
         assert batcher._queue.texts == 18 - sum(waiting)
 
     asyncio.run(main())
@@ -529,15 +533,15 @@ def test_the_pace_counts_what_passes_between_two_batches(clock):
     async def main():
         batcher = queue(model := Ruler(), pace=0.01)
         paces = []
-        for pause in (0, BATCH_IDS * 0.01):
-            batcher._queue.lines[model].pace = 0.01
-            await ask(batcher, model, BATCH_IDS)
+        for pause in (0, BATCH_TOKENS * 0.01):
+            batcher._queue.by_model[model].seconds_per_token = 0.01
+            await ask(batcher, model, BATCH_TOKENS)
             ended = clock.now
             clock.now += pause  # the stream was free: something else held it up
             batch = batcher._take(ended)
-            clock.now += BATCH_IDS * 0.01
+            clock.now += BATCH_TOKENS * 0.01
             await finish(batcher, batch)
-            paces.append(batcher._queue.lines[model].pace)
+            paces.append(batcher._queue.by_model[model].seconds_per_token)
         assert paces == [pytest.approx(0.01), pytest.approx(0.012)]
 
     asyncio.run(main())
@@ -545,23 +549,23 @@ def test_the_pace_counts_what_passes_between_two_batches(clock):
 
 def test_the_pace_of_becoming_ids_follows_slow_texts_sooner_than_quick_ones():
     batcher = queue(model := Ruler())
-    line = batcher._queue.lines[model]
+    line = batcher._queue.by_model[model]
     paces = []
     for seconds in [1] * 30 + [0.1] * 30 + [1] * 30:
         batcher.learn_reading(model, 10_000, seconds)
-        paces.append(line.reading_pace)
+        paces.append(line.seconds_per_character)
     assert paces[29] == pytest.approx(1e-4, rel=0.01)
     assert paces[59] == pytest.approx(3e-5, rel=0.1)
     assert paces[69] > 9e-5
     batcher.learn_reading(model, 10, 1)  # of a few characters more is said of the call
-    assert line.reading_pace == paces[-1]
+    assert line.seconds_per_character == paces[-1]
 
 
 def test_what_has_run_is_let_go_while_short_texts_wait():
     async def main():
         batcher = queue(model := Ruler())
         waiting = [await ask(batcher, model, 1) for _ in range(40)]
-        line, gone = batcher._queue.lines[model], []
+        line, gone = batcher._queue.by_model[model], []
         for _ in range(400):
             request = await ask(batcher, model, 100)
             gone.append(ref(next(reversed(line._by_age))))
@@ -629,11 +633,11 @@ async def measured(batcher, model, clock, lengths, seconds):
     clock.now += seconds
     await finish(batcher, batch)
     assert request.done()
-    return batcher._queue.lines[model].pace
+    return batcher._queue.by_model[model].seconds_per_token
 
 
 def test_adding_a_model_measures_its_pace(clock):
-    model, batcher = Ruler(), Batcher(Streams(1, 1), most_texts=1, most_seconds=1)
+    model, batcher = Ruler(), Batcher(Cpu(Streams(1, 1)), max_texts=1, max_seconds=1)
 
     def run(texts, **_):
         clock.now += 0.512
@@ -641,7 +645,7 @@ def test_adding_a_model_measures_its_pace(clock):
 
     model.run = run
     batcher.add(model)
-    assert batcher._queue.lines[model].pace == pytest.approx(0.002)
+    assert batcher._queue.by_model[model].seconds_per_token == pytest.approx(0.002)
 
 
 def test_the_pace_follows_full_batches(clock):
@@ -698,7 +702,7 @@ def test_a_cancelled_request_leaves_the_queue_and_the_others_go_on():
         first, second, third = [await ask(batcher, model, FULL, FULL, FULL) for _ in range(3)]
         second.cancel()
         await asyncio.wait([second])
-        assert repr(batcher) == "<Batcher [6 texts, 768 ids waiting | 0 batches running]>"
+        assert repr(batcher) == "<Batcher [6 texts, 768 tokens waiting | 0 batches running]>"
         lengths = await step(batcher) + await step(batcher)
         assert lengths == [FULL] * 6
         assert first.done()
@@ -713,10 +717,10 @@ def test_a_request_that_is_cancelled_while_its_batch_runs_leaves_the_rest_uncomp
         batcher = queue(model := Ruler())
         bulk = await ask(batcher, model, *[FULL] * 10)
         batch = take(batcher)
-        assert repr(batcher) == "<Batcher [6 texts, 768 ids waiting | 1 batches running]>"
+        assert repr(batcher) == "<Batcher [6 texts, 768 tokens waiting | 1 batches running]>"
         bulk.cancel()
         await asyncio.wait([bulk])
-        assert repr(batcher) == "<Batcher [0 texts, 0 ids waiting | 1 batches running]>"
+        assert repr(batcher) == "<Batcher [0 texts, 0 tokens waiting | 1 batches running]>"
         await finish(batcher, batch)
         assert take(batcher) is None
         assert repr(batcher) == EMPTY
@@ -731,7 +735,7 @@ def test_texts_that_nobody_waits_for_are_not_kept_behind_a_batch_that_runs():
         take(batcher)
         await ask(batcher, model, 1)
         request = await ask(batcher, model, FULL)
-        *_, waits = batcher._queue.lines[model]
+        *_, waits = batcher._queue.by_model[model]
         request.cancel()
         await asyncio.wait([request])
         assert not len(waits.texts)
@@ -740,7 +744,7 @@ def test_texts_that_nobody_waits_for_are_not_kept_behind_a_batch_that_runs():
 
 
 class Story(Ruler):
-    """A model that fails on every batch with a text of 13 ids."""
+    """A model that fails on every batch with a text of 13 tokens."""
 
     def run(self, texts, **_):
         if 13 in map(len, texts):
@@ -923,12 +927,12 @@ def test_what_an_exception_says_is_in_no_error_and_no_log(small, monkeypatch, ca
         request = await ask(batcher, small, text(9, POISON))
         await step(batcher)
         assert str(request.exception()) == (
-            "the engine failed on a text of 9 ids (RuntimeError); leave that text out"
+            "the engine failed on a text of 9 tokens (RuntimeError); leave that text out"
         )
         assert request.exception().__cause__ is None
 
     asyncio.run(main())
-    assert caplog.messages == ["the engine failed on a text of 9 ids: RuntimeError"]
+    assert caplog.messages == ["the engine failed on a text of 9 tokens: RuntimeError"]
     assert SECRET not in caplog.text
 
 
@@ -949,7 +953,7 @@ def test_a_request_ends_with_its_first_failure_and_its_other_texts_are_not_compu
 
 
 class Engine(Ruler):
-    """A model whose batches wait until they are let through; texts of 13 ids end the thread."""
+    """A model whose batches wait until they are let through; texts of 13 tokens end the thread."""
 
     def __init__(self):
         self.may_run = threading.Event()

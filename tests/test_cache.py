@@ -13,14 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labelwise.core.batcher import Batcher
-from labelwise.core.cache import Cache, Row, ids_key, text_key
-from labelwise.core.catalogue import Entry
-from labelwise.core.inference import Inference
-from labelwise.core.model import Model
-from labelwise.engine.processors import Streams
-from labelwise.engine.text import Encoded
+from labelwise.engine.cpus import Streams
+from labelwise.engine.onnx.backend import Cpu
+from labelwise.engine.tokenizer.tokenizer import Encoded, Tokenization
 from labelwise.errors import BadInput, EngineFailed, Overloaded
+from labelwise.models.model import Model
+from labelwise.serving.batcher import Batcher
+from labelwise.serving.cache import Cache, Row, text_key, tokens_key
+from labelwise.serving.catalogue import Entry
+from labelwise.serving.inference import Inference
 from padded import config, write_model, write_tokenizer
 from serving import ask, within
 
@@ -82,10 +83,11 @@ def test_texts_with_equal_ids_share_one_row_for_as_long_as_one_of_them_is_known(
 
 def test_a_key_is_of_the_model_the_text_its_pair_and_how_it_is_cut():
     keys = [
-        text_key(model, text, truncation, max_length)
+        text_key(model, text, Tokenization(truncation, direction, max_length))
         for model in ("a", "b")
         for text in ("x y", ("x", "y"), ("x y", ""), ("", "x y"), ("xy", ""), ("x", "y "), "")
         for truncation in ("longest_first", "only_first")
+        for direction in (None, "left", "right")
         for max_length in (None, 1, 11)
     ]
     assert len(set(keys)) == len(keys)
@@ -94,7 +96,7 @@ def test_a_key_is_of_the_model_the_text_its_pair_and_how_it_is_cut():
 def test_ids_are_the_same_only_with_the_same_types_length_and_model():
     ids, ones = np.array([1, 2]), np.array([0, 1])
     texts = [Encoded(ids, ids * 0, 2), Encoded(ids, ones, 2), Encoded(ids, ids * 0, 3)]
-    keys = {ids_key(model, text) for text in texts for model in ("a", "b")}
+    keys = {tokens_key(model, text) for text in texts for model in ("a", "b")}
     assert len(keys) == 6
 
 
@@ -110,7 +112,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def model(folder):
     """A model whose batches are counted, and wait where a test closes its gate."""
-    from labelwise.core.locate import locate  # noqa: PLC0415
+    from labelwise.models.locate import locate  # noqa: PLC0415
 
     loaded = Model(locate(folder))
     loaded.batches, loaded.gate, run = [], Event(), loaded.run
@@ -126,12 +128,12 @@ def model(folder):
 
 
 @asynccontextmanager
-async def working(model, most_bytes=1_000_000):
+async def working(model, max_bytes=1_000_000):
     """An `Inference` of *model*, and its one entry."""
-    batcher = Batcher(Streams(1, 1), most_texts=1000, most_seconds=1e6)
+    batcher = Batcher(Cpu(Streams(1, 1)), max_texts=1000, max_seconds=1e6)
     batcher.add(model)
     model.batches.clear()
-    inference = Inference(batcher, Cache(most_bytes) if most_bytes else None)
+    inference = Inference(batcher, Cache(max_bytes) if max_bytes else None)
     batcher.start()
     try:
         yield inference, Entry("m", model, "sha")
@@ -190,10 +192,10 @@ def test_a_fresh_answer_is_computed_and_so_is_all_without_a_cache(model):
     async def main():
         async with working(model) as (inference, entry):
             await inference.rows(entry, ["w7"], 10)
-            _, known, _ = await inference.rows(entry, ["w7"], 10, fresh=True)
+            _, known, _ = await inference.rows(entry, ["w7"], 10, bypass_cache=True)
             assert not known
             assert model.batches == [1, 1]
-        async with working(model, most_bytes=0) as (inference, entry):
+        async with working(model, max_bytes=0) as (inference, entry):
             for _ in range(2):
                 assert (await inference.rows(entry, ["w7"], 10))[1] is False
             assert model.batches == [1, 1]
@@ -301,10 +303,10 @@ def test_a_refusal_is_for_him_who_cannot_wait_and_for_nobody_else(model):
 def test_a_text_that_is_too_long_is_named_by_its_place_in_the_request(model):
     async def main():
         async with working(model) as (inference, entry):
-            await inference.rows(entry, ["w11"], 10, truncation="do_not_truncate")
+            await inference.rows(entry, ["w11"], 10, tokenization=Tokenization("do_not_truncate"))
             texts = ["w11", "w11", "w12", "w13 " * 600]
-            with pytest.raises(BadInput, match=r"^text 4 has 602 ids"):
-                await inference.rows(entry, texts, 10, truncation="do_not_truncate")
+            with pytest.raises(BadInput, match=r"^text 4 has 602 tokens"):
+                await inference.rows(entry, texts, 10, tokenization=Tokenization("do_not_truncate"))
 
     asyncio.run(main())
 
@@ -315,10 +317,10 @@ class Followed(str):
     __slots__ = ("__weakref__",)
 
 
-@pytest.mark.parametrize("most_bytes", [0, 10**6])
-def test_a_text_is_let_go_as_soon_as_it_is_ids(model, most_bytes):
+@pytest.mark.parametrize("max_bytes", [0, 10**6])
+def test_a_text_is_let_go_as_soon_as_it_is_ids(model, max_bytes):
     async def main():
-        async with working(model, most_bytes=most_bytes) as (inference, entry):
+        async with working(model, max_bytes=max_bytes) as (inference, entry):
             model.gate.clear()
             texts = [Followed("w7 " * 300), Followed("w8")]
             held = [ref(text) for text in texts]

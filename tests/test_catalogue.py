@@ -8,9 +8,9 @@ import re
 
 import pytest
 
-from labelwise.core.catalogue import Catalogue
-from labelwise.core.locate import EMBEDDED
 from labelwise.errors import BadFile, BadInput, ModelNotFound
+from labelwise.models.locate import EMBEDDED
+from labelwise.serving.catalogue import Catalogue
 from padded import config, random_weights, write_model, write_tokenizer
 
 VALUES = config("bert", num_hidden_layers=1)

@@ -12,8 +12,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from labelwise.engine.checkpoint import Checkpoint
-from labelwise.engine.stored import contiguous_strides
+from labelwise.engine.checkpoint.checkpoint import Checkpoint
+from labelwise.engine.checkpoint.stored import contiguous_strides
 from labelwise.errors import BadFile, MissingWeight
 
 TYPE_NAMES = {"f8": "F64", "f4": "F32", "f2": "F16", "i8": "I64", "u1": "F8_E4M3", "b1": "BOOL"}

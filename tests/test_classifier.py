@@ -15,10 +15,11 @@ import pytest
 from safetensors.numpy import save_file
 
 from labelwise import Classifier, Score, Scores
-from labelwise.core.locate import locate
-from labelwise.core.model import BATCH_IDS, Model
-from labelwise.engine.processors import Streams
+from labelwise.engine.cpus import Streams
+from labelwise.engine.onnx.backend import Cpu
 from labelwise.errors import BadFile, BadInput, BadModel, MissingWeight
+from labelwise.models.locate import locate
+from labelwise.models.model import Model
 from marks import slow
 from padded import config, padded_logits, random_weights, write_model, write_tokenizer
 
@@ -115,7 +116,9 @@ def test_a_text_scores_the_same_alone_and_among_thousands(classify):
     random = np.random.default_rng(0)
     words = ["good", "bad", "film", "the", "was", "never", "a", "delight"]
     texts = [" ".join(random.choice(words, n)) for n in random.integers(1, 80, 200)]
-    assert sum(len(text.split()) for text in texts) > 3 * BATCH_IDS  # several batches
+    assert (
+        sum(len(text.split()) for text in texts) > 3 * Cpu(Streams(1, 1)).batch_tokens
+    )  # several batches
     together = classify(texts)
     for number in range(0, 200, 20):
         alone = classify(texts[number])
@@ -124,10 +127,10 @@ def test_a_text_scores_the_same_alone_and_among_thousands(classify):
 
 @pytest.mark.parametrize("streams", [Streams(2, 1), *slow(Streams(5, 1))])
 def test_batches_spread_over_streams_come_back_in_order(streams, classify):
-    model = Model(locate(), streams)
+    model = Model(locate(), Cpu(streams))
     texts = [f"film number {number} is " + "very " * (number % 40) for number in range(120)]
     encoded = model.encode(texts)
-    assert sum(map(len, encoded)) > 3 * BATCH_IDS
+    assert sum(map(len, encoded)) > 3 * Cpu(Streams(1, 1)).batch_tokens
     expected = classify.model.logits(encoded)
     assert np.abs(model.logits(encoded) - expected).max() < 2e-5
     with ThreadPoolExecutor(2) as pool:

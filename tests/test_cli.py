@@ -21,8 +21,8 @@ import pytest
 from rich.cells import cell_len
 
 from hub_server import Hub
-from labelwise.core.examples import SUFFIXES
-from labelwise.core.locate import EMBEDDED
+from labelwise.models.locate import EMBEDDED
+from labelwise.offline.examples import SUFFIXES
 from marks import slow
 from padded import config, write_model, write_tokenizer
 from serving import LABELWISE, ask, command, until
@@ -440,7 +440,7 @@ def test_truncation_is_said_on_standard_error():
     run = labelwise("classify", "--json", "word " * 600, "short")
     assert len(json.loads(run.stdout)) == 2
     assert run.stderr.decode() == (
-        "1 of 2 texts were longer than the 512 ids that the model reads; "
+        "1 of 2 texts were longer than the 512 tokens that the model reads; "
         "the rest of each was left out.\n"
     )
 
@@ -459,7 +459,7 @@ def test_truncation_is_said_on_standard_error():
         (["serve", "--modle", "x"], "did you mean --model?"),
         (["serve", "--acces-token-file", "x"], "did you mean --access-token-file?"),
         (["serve", "--max_texts", "1"], "did you mean --max-texts?"),
-        (["quantize", "x", "--dta", "x"], "did you mean --data?"),
+        (["compare-int8", "x", "--dta", "x"], "did you mean --data?"),
         (["--verson"], "did you mean --version?"),
         (["clasify", "x"], "there is no command 'clasify'; did you mean classify?"),
         (["serv"], "did you mean serve?"),

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from labelwise import Classifier
-from labelwise.core.catalogue import Catalogue
+from labelwise.serving.catalogue import Catalogue
 from labelwise.settings import Settings
 from serving import EMBEDDED, ask, within
 
@@ -110,7 +110,7 @@ def servers(entry):
             server.connections.app = notebooks[-1]  # for connections from now on
             urls.append(server.url)
         stack.enter_context(
-            server.server.batcher.place_for(
+            server.server.batcher.reserve(
                 server.server.catalogue.first.model, Settings().max_waiting_texts
             )
         )
@@ -232,7 +232,7 @@ def test_a_text_that_is_too_long_for_the_model_is_classified(client, classify):
 @pytest.mark.parametrize("hub", HUBS[:2], indirect=True)
 def test_the_user_is_told_once_that_a_text_was_cut(hub):
     assert hub.other["long"]["logged"] == [
-        f"1 of 1 texts were longer than 512 ids and were cut; {EMBEDDED} reads 512"
+        f"1 of 1 texts were longer than 512 tokens and were cut; {EMBEDDED} reads 512"
     ]
 
 

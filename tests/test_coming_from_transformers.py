@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from labelwise import Classifier
-from labelwise.core.locate import locate
 from labelwise.errors import BadInput
+from labelwise.models.locate import locate
 
 PAGE = (Path(__file__).parents[1] / "docs/coming-from-transformers.md").read_text("utf-8")
 TABLE = PAGE.split("<!-- calls -->")[1].split("<!-- end of calls -->")[0]

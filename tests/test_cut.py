@@ -15,9 +15,9 @@ from tokenizers.processors import TemplateProcessing
 
 import labelwise
 import sentencepiece_model
-from labelwise.engine import text as text_module
-from labelwise.engine.cut import Cuts
-from labelwise.engine.text import Tokenizer
+from labelwise.engine.tokenizer import tokenizer as text_module
+from labelwise.engine.tokenizer.cut import Cuts
+from labelwise.engine.tokenizer.tokenizer import Tokenization, Tokenizer
 from labelwise.errors import BadInput, TooLarge
 
 # What stands beside a place, or what makes one that is none: by itself and with its neighbours.
@@ -222,7 +222,7 @@ def test_places_are_known_of_the_usual_tokenizers_alone(change, safe):
 
 
 def long_texts(random):
-    """Texts and pairs far longer than 9 ids, and some that are not."""
+    """Texts and pairs far longer than 9 tokens, and some that are not."""
     texts = ["".join(random.choices(ODD, k=size)) for size in (20, 200, 400)]
     texts += [" ".join(random.choices(ODD, k=200)), "word " * 99, "北京" * 99, "!" * 300, " " * 300]
     return [*texts, *random.sample(list(product(texts, texts)), 12)]
@@ -271,9 +271,9 @@ TRUNCATIONS = ("longest_first", "only_first", "only_second", "do_not_truncate")
 def outcome(tokenizer, text, truncation, most):
     """The ids and types of *text*, and whether it was cut; or that it is refused."""
     try:
-        (encoded,) = tokenizer.encode([text], truncation=truncation, max_length=most)
+        (encoded,) = tokenizer.encode([text], Tokenization(truncation, max_length=most))
     except BadInput as refusal:
-        return re.sub(r"(at least )?\d+ ids", "N ids", str(refusal))
+        return re.sub(r"(at least )?\d+ tokens", "N tokens", str(refusal))
     return encoded.ids.tolist(), encoded.types.tolist(), encoded.truncated
 
 
@@ -302,7 +302,9 @@ def test_a_long_pair_is_counted_in_pieces_where_it_matters_which_is_longer(embed
 def test_a_text_that_cannot_be_read_in_parts_is_too_large(embedded):
     embedded.encode(["b" * 30_000, ("b" * 30_000, "b")])
     for text in ("b" * 20_001, ("b" * 20_000, "b")):
-        with pytest.raises(TooLarge, match="20001 characters of text 2 would have to become ids"):
+        with pytest.raises(
+            TooLarge, match="20001 characters of text 2 would have to become tokens"
+        ):
             embedded.encode(["b" * 20_000, text], most=20_000)
 
 

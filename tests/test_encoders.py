@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from labelwise.core.encoders import Encoders
-from labelwise.core.queue import SHORT
+from labelwise.serving.encoders import Encoders
+from labelwise.serving.queue import SHORT
 
 LONG = "x" * (SHORT + 1)
 

@@ -16,14 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from labelwise.engine import architectures
-from labelwise.engine.checkpoint import Checkpoint
+from labelwise.engine.checkpoint.checkpoint import Checkpoint
 from labelwise.engine.config import Config
-from labelwise.engine.graph import Graph
-from labelwise.engine.layers import Layers
+from labelwise.engine.cpus import Streams
+from labelwise.engine.onnx.blocks import GraphBlocks
+from labelwise.engine.onnx.graph import Graph
+from labelwise.engine.onnx.runner import Runner
 from labelwise.engine.packing import pack
-from labelwise.engine.processors import Streams
-from labelwise.engine.runner import Runner
-from labelwise.engine.text import Encoded
+from labelwise.engine.tokenizer.tokenizer import Encoded
 from labelwise.errors import BadFile, MissingWeight, UnsupportedModel
 from padded import MODEL_TYPES, config, padded_logits, random_weights, write_model
 
@@ -152,7 +152,7 @@ def runners(small):
 def test_a_text_has_the_same_logits_alone_and_beside_others(small):
     runner = load(small[2], Streams(2, 2))
     packed = pack(texts_of([5, 60, 17]))
-    assert np.abs(runner.run(packed, alone=True) - runner.run(packed)).max() < 2e-5
+    assert np.abs(runner.run(packed, exclusive=True) - runner.run(packed)).max() < 2e-5
 
 
 def test_a_text_has_the_same_logits_on_any_stream(runners):
@@ -219,7 +219,7 @@ def test_the_message_is_sound_onnx_without_weights_in_it(model_type, tmp_path):
     folder, graph = write_model(tmp_path, config(model_type)), Graph()
     with Checkpoint.open(folder) as checkpoint:
         architecture = architectures.describe(Config.open(folder))
-        message = graph.message(architecture.build(Layers(graph, checkpoint)))
+        message = graph.message(architecture.build(GraphBlocks(graph, checkpoint)).value)
     assert len(message) < 50_000
     assert sum(array.nbytes for array in graph.weights.values()) > 5 * len(message)
     model = onnx.load_model_from_string(message)
@@ -239,9 +239,9 @@ def test_the_weights_are_let_go_once_the_runtime_has_them(small):
     """Without waiting for the collector of cycles, which may never come."""
     architecture, released = architectures.describe(Config.open(small[2])), []
 
-    def build(layers):
-        weakref.finalize(layers._graph, released.append, "graph")
-        return architecture.build(layers)
+    def build(blocks):
+        weakref.finalize(blocks._graph, released.append, "graph")
+        return architecture.build(blocks)
 
     gc.disable()
     try:

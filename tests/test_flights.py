@@ -24,16 +24,16 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from labelwise.core.cache import Cache
-from labelwise.core.catalogue import Entry
-from labelwise.core.inference import Inference
-from labelwise.engine.text import Encoded
+from labelwise.engine.tokenizer.tokenizer import Encoded
 from labelwise.errors import EngineFailed, LabelwiseError
+from labelwise.serving.cache import Cache
+from labelwise.serving.catalogue import Entry
+from labelwise.serving.inference import Inference
 from serving import ask, command
 
 NUMBERS = {"a": 1, "b": 2}
 SECONDS = 1000  # for request n the engine is given n thousand: that tells whose a computation is
-MOST_TURNS = 30  # until the loop is quiet, after any one event
+MAX_TURNS = 30  # until the loop is quiet, after any one event
 
 
 class Engine:
@@ -43,7 +43,7 @@ class Engine:
         self.jobs: list[SimpleNamespace] = []
 
     @contextmanager
-    def place_for(self, *_):
+    def reserve(self, *_):
         yield
 
     async def run(self, _model, encoded, deadline):
@@ -65,7 +65,7 @@ class Engine:
         return [number for number, job in enumerate(self.jobs) if not job.ended.done()]
 
 
-def encode(texts, **_how):
+def encode(texts, *_how, **_options):
     return [Encoded(np.array([NUMBERS[text]]), np.array([0]), 1) for text in texts]
 
 
@@ -125,11 +125,11 @@ class World:
 
     def settle(self):
         """As many turns as there is something to do; how many that were."""
-        for turns in range(MOST_TURNS):
+        for turns in range(MAX_TURNS):
             if self.is_quiet():
                 return turns
             self.turn()
-        raise AssertionError(f"the loop still turns after {MOST_TURNS} turns")
+        raise AssertionError(f"the loop still turns after {MAX_TURNS} turns")
 
     def check(self):
         """Hold what is true of every quiet state."""

@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from labelwise import Classifier
-from labelwise.cli import main
-from labelwise.core.catalogue import Catalogue
+from labelwise.commands.main import main
 from labelwise.engine import folder as kinds
 from labelwise.errors import BadFile, BadModel, MissingWeight, UnsupportedModel
+from labelwise.serving.catalogue import Catalogue
 from padded import MODEL_TYPES, config, random_weights, write_model, write_tokenizer
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
@@ -338,7 +338,7 @@ def test_what_stands_in_the_place_of_a_file_of_roberta_is_named(name, content, t
 def test_what_stands_in_the_place_of_texts_or_settings_is_named(name, content, tmp_path):
     path = tmp_path / name
     path.write_text(content, encoding="utf-8")
-    command = ["serve", "--config"] if name.endswith(".toml") else ["quantize", ".", "--data"]
+    command = ["serve", "--config"] if name.endswith(".toml") else ["compare-int8", ".", "--data"]
     done = CliRunner().invoke(main, [*command, str(path)])
     assert done.exit_code == 2
     assert f"{name} is a {'Git LFS pointer' if content == POINTER else 'web page'}" in done.stderr

@@ -15,7 +15,8 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has
 
 BEGIN = """
 import asyncio, multiprocessing, os, sys, threading, time, warnings
-from labelwise.engine import processors
+from labelwise.engine.onnx.backend import Cpu
+from labelwise.engine import cpus as processors
 
 warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of any fork beside threads
 processors.available = lambda: {processors}
@@ -117,14 +118,14 @@ with context.Pool(2) as pool:
 
 def test_a_batcher_starts_again_in_a_forked_process_and_leaves_what_waits_to_its_parent():
     script = """
-from labelwise.core.batcher import Batcher
-from labelwise.engine.processors import Streams
+from labelwise.serving.batcher import Batcher
+from labelwise.engine.cpus import Streams
 
 async def logits(batcher, model):
     return await batcher.run(model, model.encode(["A delight."]), time.monotonic() + 30)
 
 model = Classifier().model
-batcher = Batcher(Streams(1, 1), most_texts=100, most_seconds=1e6)
+batcher = Batcher(Cpu(Streams(1, 1)), max_texts=100, max_seconds=1e6)
 batcher.add(model)
 batcher.start()
 expected = asyncio.run(logits(batcher, model))

@@ -122,7 +122,7 @@ class Served:
             listener.close()
             for writer in self._clients:
                 writer.transport.abort()
-            assert await self.connections.finish(5)
+            assert await self.connections.drain(5)
             assert (len(self.connections), self.connections.unread) == (0, 0)
 
 
@@ -398,7 +398,7 @@ async def test_heads_are_bounded_together(server):
 
 
 def ended(server):
-    return asyncio.create_task(server.connections.finish(5))
+    return asyncio.create_task(server.connections.drain(5))
 
 
 @served()
@@ -417,12 +417,12 @@ async def test_at_the_end_what_was_asked_is_answered_and_what_waits_is_closed(se
     assert await end
 
 
-@served(end_seconds=0.3)
+@served(drain_seconds=0.3)
 async def test_at_the_end_a_caller_that_takes_nothing_is_not_waited_for(server):
     server.app.size = 30_000_000
     client = await server.client(post("/large"), buffer=4_096)
     await until(lambda: server.connections.unsent > 1_000_000)
-    assert await server.connections.finish(4)
+    assert await server.connections.drain(4)
     del client
 
 
@@ -430,7 +430,7 @@ async def test_at_the_end_a_caller_that_takes_nothing_is_not_waited_for(server):
 async def test_the_end_says_where_a_request_got_no_answer(server):
     client = await server.client(post("/slow"))
     await until(lambda: any(c.is_busy for c in server.connections._all))
-    assert not await server.connections.finish(0.2)
+    assert not await server.connections.drain(0.2)
     assert await client.is_closed()
     assert server.app.left == 0
 

@@ -13,8 +13,8 @@ import pytest
 
 from labelwise import Classifier
 from labelwise.classifier import TEXTS_AT_ONCE
-from labelwise.core.inputs import read_inputs
 from labelwise.errors import BadInput
+from labelwise.inputs import read_inputs
 from padded import config, write_model, write_tokenizer
 
 TEXTS = ["w7 w8", "w9", "w10 w11 w12"]
@@ -22,7 +22,7 @@ TEXTS = ["w7 w8", "w9", "w10 w11 w12"]
 
 @pytest.fixture(scope="module")
 def classify(tmp_path_factory):
-    """A small model of three classes that reads 20 ids."""
+    """A small model of three classes that reads 20 tokens."""
     folder, values = tmp_path_factory.mktemp("small"), config("bert")
     return Classifier(write_tokenizer(write_model(folder, values), values, 20))
 

@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 
 from labelwise import Classifier
-from labelwise.core.scores import apply
-from labelwise.engine import architectures, int8
-from labelwise.engine.checkpoint import Checkpoint
+from labelwise.engine import architectures
+from labelwise.engine.checkpoint.checkpoint import Checkpoint
 from labelwise.engine.config import Config
-from labelwise.engine.graph import Graph
-from labelwise.engine.layers import Layers
+from labelwise.engine.cpus import Streams
+from labelwise.engine.onnx import int8
+from labelwise.engine.onnx.blocks import GraphBlocks
+from labelwise.engine.onnx.graph import Graph
+from labelwise.engine.onnx.runner import Runner
 from labelwise.engine.packing import pack
-from labelwise.engine.processors import Streams
-from labelwise.engine.runner import Runner
-from labelwise.engine.text import Encoded
+from labelwise.engine.tokenizer.tokenizer import Encoded
 from labelwise.errors import BadFile, BadInput
+from labelwise.models.scores import apply
 from padded import (
     MODEL_TYPES,
     config,
@@ -73,8 +74,8 @@ def test_an_output_of_zeros_stays_zero():
 @pytest.fixture(scope="module")
 def multiply():
     """A function of states, weight, bias and the largest integer of a weight, in the runtime."""
-    from labelwise.engine import onnx_format as onnx  # noqa: PLC0415
-    from labelwise.engine.runtime import ort  # noqa: PLC0415
+    from labelwise.engine.onnx import format as onnx  # noqa: PLC0415
+    from labelwise.engine.onnx.runtime import ort  # noqa: PLC0415
 
     def run(states, weight, bias, largest):
         graph = Graph()
@@ -187,7 +188,7 @@ def test_no_weight_of_a_quantized_product_stays_in_fp32(model_type, tmp_path):
     with Checkpoint.open(write_model(tmp_path, values)) as checkpoint:
         product = partial(int8.product, largest=127)
         architecture = architectures.describe(Config.open(tmp_path))
-        architecture.build(Layers(graph, checkpoint, product))
+        architecture.build(GraphBlocks(graph, checkpoint, product))
     kinds = [array.dtype for array in graph.weights.values() if array.ndim == 2]
     # Of three layers, all but the last: query, key and value together, output, up and down.
     assert kinds.count(np.dtype(np.int8)) == 2 * 4 + (model_type == "electra")

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from hub_server import Hub
-from labelwise.core.locate import EMBEDDED, locate
-from labelwise.engine import sentencepiece_files
+from labelwise.engine.tokenizer import sentencepiece as sentencepiece_files
 from labelwise.errors import BadFile, BadInput, ModelNotFound
+from labelwise.models.locate import EMBEDDED, locate
 
 # One process for several models: the client reads its environment once, when it is imported.
 CLIENT = """
 import json, sys
-from labelwise.core.locate import locate
+from labelwise.models.locate import locate
 from labelwise.errors import LabelwiseError
 
 def answer(model):
@@ -173,10 +173,10 @@ def test_what_is_no_revision_is_refused(revision):
 
 
 def test_the_embedded_model_does_not_import_the_client_of_the_hub():
-    code = "import sys; from labelwise.core.locate import locate; locate(); print(*sys.modules)"
+    code = "import sys; from labelwise.models.locate import locate; locate(); print(*sys.modules)"
     command = [sys.executable, "-c", code]
     modules = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
-    assert "labelwise.core.locate" in modules.split()
+    assert "labelwise.models.locate" in modules.split()
     assert "huggingface_hub" not in modules.split()
 
 
@@ -405,7 +405,7 @@ def test_the_embedded_model_is_found_again_in_another_installation():
 
 AGAIN = """
 import pickle, sys
-from labelwise.core.locate import locate
+from labelwise.models.locate import locate
 
 if sys.argv[1] == "dump":
     sys.stdout.write(pickle.dumps(locate("org/name").fixed()).hex())

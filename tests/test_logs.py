@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from labelwise.core.catalogue import Catalogue
 from labelwise.server.app import create_app
-from labelwise.server.logs import JsonFormatter, TextFormatter
+from labelwise.server.observe.logs import JsonFormatter, TextFormatter
+from labelwise.serving.catalogue import Catalogue
 from labelwise.settings import Settings
 from serving import EMBEDDED, ask, command, until, within
 
@@ -24,7 +24,7 @@ MARK = "ZEBRA"  # stands for a text
 SECRET = "hf_secret"  # noqa: S105
 USUAL = {"time", "level", "logger", "message"}
 OF_A_REQUEST = USUAL | {
-    *("method", "route", "model", "status", "seconds", "texts", "ids", "cached", "request_id")
+    *("method", "route", "model", "status", "seconds", "texts", "tokens", "cached", "request_id")
 }
 
 
@@ -114,7 +114,7 @@ def test_a_line_for_each_request_says_what_it_was(caplog):
         ask(f"{live.url}/nope", headers=wanted)
         leave(live)
         until(lambda: len(caplog.records) == 8)
-    fields = ("method", "route", "model", "status", "texts", "ids", "cached")
+    fields = ("method", "route", "model", "status", "texts", "tokens", "cached")
     assert [tuple(getattr(one, name) for name in fields) for one in caplog.records] == [
         ("POST", "classify", EMBEDDED, 200, 2, 7, 0),
         ("POST", "classify", EMBEDDED, 200, 2, 6, 1),
@@ -129,7 +129,7 @@ def test_a_line_for_each_request_says_what_it_was(caplog):
     assert all(0 < one.seconds < 30 for one in caplog.records)
     first, *_, unrouted, left = (one.getMessage() for one in caplog.records)
     assert re.fullmatch(
-        rf"POST classify {EMBEDDED} 200 in \d\.\d{{4}} s: 2 texts, 7 ids, 0 cached; my-id", first
+        rf"POST classify {EMBEDDED} 200 in \d\.\d{{4}} s: 2 texts, 7 tokens, 0 cached; my-id", first
     )
     assert unrouted.startswith("GET none - 404 in ")
     assert f"{EMBEDDED} left in " in left
@@ -191,17 +191,17 @@ def lines(tmp_path_factory):
 # The command, with a model that fails on one word and warns on another.
 COMMAND = """
 import warnings
-from labelwise.cli import main
-from labelwise.core.model import Model
+from labelwise.commands.main import main
+from labelwise.models.model import Model
 
 encode = Model.encode
 
-def strange(self, texts, **options):
+def strange(self, texts, *how, **options):
     if "fail" in str(texts):
         raise KeyError(texts[0])
     if "warn" in str(texts):
         warnings.warn("a warning\\nof two lines")
-    return encode(self, texts, **options)
+    return encode(self, texts, *how, **options)
 
 Model.encode = strange
 main()
@@ -231,7 +231,7 @@ def test_every_request_has_its_line(lines):
 
 
 def test_failures_and_warnings_are_records_too(lines):
-    (failure,) = [one for one in lines if one["logger"] == "labelwise.server.front"]
+    (failure,) = [one for one in lines if one["logger"] == "labelwise.server.responses"]
     assert (failure["level"], failure["message"].partition(" at ")[0]) == (
         "ERROR",
         "request my-id failed: KeyError",

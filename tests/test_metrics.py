@@ -20,14 +20,15 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as families
 
-from labelwise.core.batcher import Batcher
-from labelwise.core.catalogue import Catalogue, Entry
-from labelwise.core.model import Model
-from labelwise.engine import processors
+from labelwise.engine import cpus as processors
 from labelwise.errors import LabelwiseError, Overloaded
+from labelwise.models.model import Model
 from labelwise.server import caller
-from labelwise.server.app import OWN, SHARED
-from labelwise.server.metrics import FAMILIES, OUTCOMES, REFUSALS
+from labelwise.server.observe.metrics import FAMILIES, REFUSALS
+from labelwise.server.observe.record import NO_ROUTE
+from labelwise.server.routes import ROUTES
+from labelwise.serving.batcher import Batcher
+from labelwise.serving.catalogue import Catalogue, Entry
 from padded import config, write_model, write_tokenizer
 from serving import EMBEDDED, ask, until, within
 
@@ -144,9 +145,9 @@ def test_every_series_is_there_at_zero_from_the_start(folder):
     for entry in catalogue:
         for name in HISTOGRAMS[1:]:
             assert value(found, f"{name}_count", model=entry.id) == 0
-        for route, (served, _, _) in OUTCOMES.items():
-            for outcome in served.split():
-                value(found, "requests_total", route=route, model=entry.id, outcome=outcome)
+        for route in (one for one in ROUTES if one.asks_model):
+            for outcome in route.outcomes.split():
+                value(found, "requests_total", route=route.name, model=entry.id, outcome=outcome)
         labels = series(found, "labels_total", model=entry.id)
         assert {dict(key[1:])["label"] for key in labels} == set(entry.model.labels)
     assert found["process_resident_memory_bytes",] > 1e6
@@ -158,11 +159,12 @@ def live_version():
     return __version__
 
 
-def test_every_route_has_its_outcomes():
-    handlers = [one for methods in (SHARED | OWN).values() for one in methods.values()]
-    names = {handler.__name__ for handler in handlers}
-    assert len(names) == len(set(handlers))
-    assert {*names, "none"} == set(OUTCOMES)
+def test_routes_of_one_name_are_counted_alike():
+    alike: dict[str, set[object]] = {}
+    for route in ROUTES:
+        alike.setdefault(route.name, set()).add((route.classifies, route.outcomes, route.scope))
+    assert {name: len(kinds) for name, kinds in alike.items()} == dict.fromkeys(alike, 1)
+    assert NO_ROUTE not in alike
 
 
 def test_every_refusal_has_a_word():
@@ -314,8 +316,8 @@ def test_a_caller_that_leaves_is_counted_once(model):
             until(lambda: live.server.bodies._held == 13)
         with held_up(live, model):
             with send(live, b'{"inputs": ["w8", "w9"]}'):
-                until(lambda: "[2 texts, 6 ids" in repr(live.server.batcher))
-            until(lambda: "[0 texts, 0 ids" in repr(live.server.batcher))
+                until(lambda: "[2 texts, 6 tokens" in repr(live.server.batcher))
+            until(lambda: "[0 texts, 0 tokens" in repr(live.server.batcher))
         until(lambda: outcomes(samples(live))["classify", "left"] == 2)
         found = samples(live)
     assert outcomes(found)["classify", "200"] == 1
@@ -352,13 +354,13 @@ def test_what_is_counted_of_texts_is_what_was_asked(model):
     requests, texts = len(answers), sum(map(len, asked)) * 5 + 1
     ids = sum(int(one.headers["x-compute-tokens"]) for one in answers[:-1]) + 3
     assert value(found, "texts_total") == texts
-    assert value(found, "batch_ids_sum") == ids
+    assert value(found, "batch_tokens_sum") == ids
     for name in ("queue", "tokenization"):
         assert value(found, f"{name}_seconds_count") == requests
     assert value(found, "request_seconds_count", route="classify") == requests - 1
     assert value(found, "request_seconds_count", route="predict") == 1
     batches = value(found, "engine_seconds_count")
-    assert batches == value(found, "batch_ids_count") == value(found, "batch_jobs_count")
+    assert batches == value(found, "batch_tokens_count") == value(found, "batch_jobs_count")
     assert requests <= value(found, "batch_jobs_sum") <= texts
     assert batches <= value(found, "batch_jobs_sum")
 
@@ -388,7 +390,7 @@ def test_known_texts_are_hits_and_so_are_those_that_others_compute(model):
         found = samples(live)
     assert value(found, "cache_hits_total") == 2 + 3
     assert value(found, "texts_total") == 2 + 3 + 1 + 3 + 1
-    assert value(found, "batch_ids_sum") == 4 * 3
+    assert value(found, "batch_tokens_sum") == 4 * 3
     assert value(found, "cache_texts") == 3
     assert value(found, "cache_bytes") > 3 * 600
 
@@ -444,14 +446,14 @@ def test_each_reason_for_a_refusal_is_counted(model, monkeypatch):
         live.server.bodies._held -= 80_000_000
         with ThreadPoolExecutor(1) as pool, held_up(live, model, headers=RIGHT):
             waiting = pool.submit(post, "w10", "w11")
-            until(lambda: "[2 texts, 6 ids" in repr(batcher))
+            until(lambda: "[2 texts, 6 tokens" in repr(batcher))
             assert post("w12", "w13", "w14") == 429
-            (line,) = batcher._queue.lines.values()
-            line.pace = 20 / 6
+            (line,) = batcher._queue.by_model.values()
+            line.seconds_per_token = 20 / 6
             assert post("w15", **{"x-request-timeout": "9"}) == 429
-            line.pace = 49 / 6
+            line.seconds_per_token = 49 / 6
             assert post("w16 w17 w18") == 429
-            line.pace = 1e-6
+            line.seconds_per_token = 1e-6
         assert waiting.result() == 200
         assert ask(f"{url}/{'a' * 20_000}", headers=RIGHT).status == 414
         assert ask(url, headers=RIGHT | {"x-long": "a" * 70_000}).status == 431
@@ -459,13 +461,13 @@ def test_each_reason_for_a_refusal_is_counted(model, monkeypatch):
         live.connections.bounds = replace(bounds, connections=0)
         assert ask(url, b"w7", headers=RIGHT).status == 429
         live.connections.bounds = bounds
-        live.server.end()
+        live.server.refuse_work()
         assert ask(url, b"w7", headers=RIGHT).status == 429
         assert reasons(live, **RIGHT) == dict.fromkeys(REFUSALS, 1)
 
 
 def test_what_waits_is_seen_and_goes(model):
-    gauges = ("waiting_jobs", "waiting_texts", "waiting_ids")
+    gauges = ("waiting_jobs", "waiting_texts", "waiting_tokens")
     with serving(model, cache_bytes=0) as live, ThreadPoolExecutor(2) as pool:
 
         def now():
@@ -507,7 +509,7 @@ def test_ready_is_whether_a_request_would_be_taken(model, monkeypatch):
         with monkeypatch.context() as patched:
             patched.setattr(Batcher, "is_alive", lambda _: False)
             assert "the engine does not run" in ready()[1]["error"]
-        live.server.end()
+        live.server.refuse_work()
         assert ready() == (503, {"error": "the server is ending"})
 
 
@@ -515,11 +517,11 @@ def test_ready_says_when_there_is_more_work_than_may_wait(model):
     with serving(model, cache_bytes=0) as live, ThreadPoolExecutor(1) as pool:
         with held_up(live, model):
             waiting = pool.submit(ask, live.url, {"inputs": "w8"})
-            until(lambda: "[1 texts, 3 ids" in repr(live.server.batcher))
-            (line,) = live.server.batcher._queue.lines.values()
-            line.pace, pace = 1e6, line.pace
+            until(lambda: "[1 texts, 3 tokens" in repr(live.server.batcher))
+            (line,) = live.server.batcher._queue.by_model.values()
+            line.seconds_per_token, pace = 1e6, line.seconds_per_token
             assert ask(f"{live.url}/ready").status == 503
-            line.pace = pace
+            line.seconds_per_token = pace
             assert ask(f"{live.url}/ready").status == 200
         assert waiting.result().status == 200
 

@@ -14,12 +14,12 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as families
 
 from labelwise import Classifier
-from labelwise.cli import main
-from labelwise.core import agreement
-from labelwise.core.catalogue import Catalogue
-from labelwise.core.locate import locate
-from labelwise.core.model import Model
+from labelwise.commands.main import main
 from labelwise.errors import BadInput, BadModel
+from labelwise.models import agreement
+from labelwise.models.locate import locate
+from labelwise.models.model import Model
+from labelwise.serving.catalogue import Catalogue
 from padded import config, random_weights, write_model, write_tokenizer
 from serving import ask, within
 

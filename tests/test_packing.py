@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.engine.packing import pack, positions, split
-from labelwise.engine.text import Encoded
+from labelwise.engine.tokenizer.tokenizer import Encoded
 
 lengths_of_texts = st.lists(st.integers(1, 600), max_size=60)
 
@@ -33,22 +33,22 @@ def test_every_text_is_found_again_where_the_starts_say(texts):
 
 
 @given(lengths_of_texts, st.integers(1, 1000), st.integers(1, 8))
-def test_batches_hold_every_text_once_and_in_order(lengths, most_ids, streams):
+def test_batches_hold_every_text_once_and_in_order(lengths, max_tokens, streams):
     numbers = list(range(len(lengths)))
-    assert [n for batch in split(lengths, most_ids, streams) for n in numbers[batch]] == numbers
+    assert [n for batch in split(lengths, max_tokens, streams) for n in numbers[batch]] == numbers
 
 
 @given(lengths_of_texts, st.integers(1, 1000), st.integers(1, 8))
-def test_a_batch_keeps_to_its_ids_unless_it_is_one_text(lengths, most_ids, streams):
-    for batch in split(lengths, most_ids, streams):
+def test_a_batch_keeps_to_its_ids_unless_it_is_one_text(lengths, max_tokens, streams):
+    for batch in split(lengths, max_tokens, streams):
         held = lengths[batch]
-        assert len(held) == 1 or sum(held) <= most_ids
+        assert len(held) == 1 or sum(held) <= max_tokens
 
 
 @given(lengths_of_texts, st.integers(1, 1000), st.integers(1, 8))
-def test_two_batches_in_a_row_would_not_fit_into_one(lengths, most_ids, streams):
-    share = min(most_ids, -(-sum(lengths) // streams))
-    batches = split(lengths, most_ids, streams)
+def test_two_batches_in_a_row_would_not_fit_into_one(lengths, max_tokens, streams):
+    share = min(max_tokens, -(-sum(lengths) // streams))
+    batches = split(lengths, max_tokens, streams)
     for batch, following in itertools.pairwise(batches):
         assert sum(lengths[batch]) + lengths[following.start] > share
 

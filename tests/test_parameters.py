@@ -7,20 +7,20 @@ from enum import StrEnum
 import pytest
 
 from labelwise import Classifier
-from labelwise.core.parameters import (
+from labelwise.errors import BadInput
+from labelwise.models.parameters import (
     TRUNCATIONS,
     read_function,
     read_max_length,
     read_top_k,
     read_truncation,
 )
-from labelwise.errors import BadInput
 from padded import config, write_model, write_tokenizer
 
 
 @pytest.fixture(scope="module")
 def classify(tmp_path_factory):
-    """A small model of three classes that reads 20 ids."""
+    """A small model of three classes that reads 20 tokens."""
     folder, values = tmp_path_factory.mktemp("small"), config("bert")
     return Classifier(write_tokenizer(write_model(folder, values), values, 20))
 
@@ -80,7 +80,7 @@ def test_truncation_and_max_length_cut_as_they_do_over_http(classify):
     second = classify(("w7 w8", long), truncation="only_second", max_length=9)
     assert second == classify(("w7 w8", "w9 " * 4))
     for truncation in (False, "do_not_truncate", "only_second"):
-        with pytest.raises(BadInput, match="text 2 has 32 ids, more than the 20"):
+        with pytest.raises(BadInput, match="text 2 has 32 tokens, more than the 20"):
             classify(["w9", long], truncation=truncation)
 
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from labelwise.engine.checkpoint import Checkpoint
+from labelwise.engine.checkpoint.checkpoint import Checkpoint
 from labelwise.errors import BadFile
 
 FORMATS = ("zip", "old")

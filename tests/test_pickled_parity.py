@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from labelwise.engine.checkpoint import Checkpoint
+from labelwise.engine.checkpoint.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.parity
 

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from labelwise.classifier import Scores
-from labelwise.core import scores as scores_module
-from labelwise.core.scores import (
+from labelwise.errors import BadInput, BadModel
+from labelwise.models import scores as scores_module
+from labelwise.models.scores import (
     FUNCTIONS,
     Score,
     answers,
@@ -25,7 +26,6 @@ from labelwise.core.scores import (
     default_function,
     rank,
 )
-from labelwise.errors import BadInput, BadModel
 
 finite = st.floats(-1e4, 1e4, width=32)
 logits = st.integers(1, 30).flatmap(lambda size: arrays(np.float32, size, elements=finite))

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from labelwise.core.locate import FILES
-from labelwise.engine import sentencepiece_files
-from labelwise.engine.text import Tokenizer
+from labelwise.engine.tokenizer import sentencepiece as sentencepiece_files
+from labelwise.engine.tokenizer.tokenizer import Tokenizer
 from labelwise.errors import BadFile, UnsupportedModel
+from labelwise.models.locate import FILES
 from sentencepiece_model import (
     BPE,
     BYTE,

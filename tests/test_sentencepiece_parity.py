@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labelwise.engine.text import Tokenizer
+from labelwise.engine.tokenizer.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.parity
 

@@ -16,8 +16,8 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from labelwise import Classifier
-from labelwise.core.catalogue import Catalogue
-from labelwise.server.app import OWN, PUBLIC, SHARED
+from labelwise.server.routes import ROUTES
+from labelwise.serving.catalogue import Catalogue
 from marks import slow
 from padded import config, write_model, write_tokenizer
 from serving import EMBEDDED, Answer, ask, command, within
@@ -25,10 +25,11 @@ from serving import EMBEDDED, Answer, ask, command, within
 NAME = EMBEDDED.partition("/")[2]
 MARK = "ZEBRA"  # stands for a text, which no error, header or log may repeat
 DEEP = 100_000
-INFERENCE = [path for path, methods in SHARED.items() if "classify" in str(methods.get("POST"))]
+INFERENCE = [route.path for route in ROUTES if route.name == "classify"]
 OF_A_MODEL = [path for path in INFERENCE if "{model" in path]
-ROUTES = SHARED | OWN
-ALL = [(path, method) for path, methods in ROUTES.items() for method in methods]
+SHARED = {route.path for route in ROUTES if route.cross_origin}
+PUBLIC = {route.path for route in ROUTES if route.scope == "public"}
+ALL = [(route.path, route.method) for route in ROUTES]
 LIKE = {"inputs": "I like you"}
 ACCESS_TOKEN = "hf_right"  # noqa: S105
 
@@ -207,9 +208,10 @@ def test_each_method_of_a_path_answers(path, method, live):
         assert head.headers["content-type"] == answer.headers["content-type"]
 
 
-@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize("path", dict.fromkeys(route.path for route in ROUTES))
 def test_every_other_method_is_refused_with_those_that_are_not(path, live):
-    methods = {*ROUTES[path], "OPTIONS"} | ({"HEAD"} if "GET" in ROUTES[path] else set())
+    known = {method for at_path, method in ALL if at_path == path}
+    methods = {*known, "OPTIONS"} | ({"HEAD"} if "GET" in known else set())
     options = ask(live.url + at(path), method="OPTIONS")
     assert (options.status, options.body) == (204, b"")
     assert options.headers["allow"] == ", ".join(sorted(methods))
@@ -343,7 +345,7 @@ def test_what_is_no_name_is_not_repeated(live):
 def test_texts_that_were_cut_are_counted(live):
     long = "good " * 600
     assert warnings_of(live, {"inputs": [long, "a", long * 2]}) == [
-        f"truncation; 2 of 3 texts were longer than 512 ids and were cut; {EMBEDDED} reads 512"
+        f"truncation; 2 of 3 texts were longer than 512 tokens and were cut; {EMBEDDED} reads 512"
     ]
 
 
@@ -383,7 +385,7 @@ def test_a_long_text_is_cut_to_what_fits(parameters, ids, live):
 )
 def test_a_long_text_that_must_not_be_cut_is_refused_with_both_numbers(parameters, limit, live):
     body = {"inputs": ["a", "good " * 600], "parameters": parameters}
-    assert f"text 2 has 602 ids, more than the {limit} " in refused(post(live, body), 400)
+    assert f"text 2 has 602 tokens, more than the {limit} " in refused(post(live, body), 400)
     assert post(live, {"inputs": "short", "parameters": parameters}).status == 200
 
 
@@ -437,7 +439,7 @@ def test_a_request_id_that_is_none_is_replaced(given, live):
         assert re.fullmatch(r"[0-9a-f-]{36}", headers["x-request-id"])
 
 
-@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize("path", dict.fromkeys(route.path for route in ROUTES))
 def test_pages_of_other_sites_may_use_inference_and_lookups_alone(path, live):
     page = {"origin": "https://example.com"}
     preflight = page | {
@@ -539,6 +541,29 @@ def assert_unmarked(answer):
     """Assert that *answer* repeats nothing of a text."""
     assert MARK.encode() not in answer.body
     assert MARK not in str(answer.headers)
+
+
+def test_predict_tells_what_all_other_routes_tell(live):
+    body = {"inputs": "predict " * 600}
+    first, again = (post(live, body, "/predict") for _ in range(2))
+    anew = post(live, body, "/predict", headers={"x-use-cache": "false"})
+    used = [one.headers["x-compute-type"] for one in (first, again, anew)]
+    assert used == ["cpu", "cache", "cpu"]
+    for answer in (first, again, anew):
+        assert answer.headers["x-compute-tokens"] == "512"
+        assert answer.headers["x-hf-warning"].startswith("truncation; 1 of 1 texts were longer")
+
+
+def test_predict_loses_the_end_that_is_asked_for(live):
+    long = "a delight " * 300 + "a terrible mess " * 200
+
+    def best(direction):
+        body = {"inputs": long, "truncation_direction": direction}
+        return post(live, body, "/predict").json[0]["label"]
+
+    assert [best(one) for one in ("Right", None, "Left")] == ["POSITIVE", "POSITIVE", "NEGATIVE"]
+    wrong = post(live, {"inputs": "a", "truncation_direction": "Up"}, "/predict")
+    assert refused(wrong, 400) == "truncation_direction must be Left or Right"
 
 
 @pytest.mark.parametrize("path", [*OF_A_MODEL, "/", "/predict"])
@@ -694,9 +719,8 @@ def test_every_path_is_closed_without_an_access_token_unless_it_is_public(path, 
 
 
 def test_public_paths_are_few_and_exist():
-    assert set(ROUTES) > PUBLIC
     assert {path for path in PUBLIC if not path.startswith("/api/")} == {"/health", "/ready"}
-    assert not any("POST" in ROUTES[path] for path in PUBLIC)
+    assert not any(path in PUBLIC for path, method in ALL if method != "GET")
 
 
 @pytest.mark.parametrize(

@@ -17,20 +17,21 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from labelwise.core import batcher as batcher_module
-from labelwise.core.catalogue import Catalogue, Entry
-from labelwise.core.locate import locate
-from labelwise.core.model import Model
-from labelwise.engine.processors import available, streams
+from labelwise.engine.cpus import available, streams
+from labelwise.engine.onnx.backend import Cpu
+from labelwise.models.locate import locate
+from labelwise.models.model import Model
 from labelwise.server import caller
+from labelwise.serving import batcher as batcher_module
+from labelwise.serving.catalogue import Catalogue, Entry
 from marks import slow
 from padded import config, padded_logits, random_weights, write_model, write_tokenizer
 from serving import ask, command, until, within
 
-EMPTY = "<Batcher [0 texts, 0 ids waiting | 0 batches running]>"
+EMPTY = "<Batcher [0 texts, 0 tokens waiting | 0 batches running]>"
 VALUES = config("bert", hidden_act="gelu_new")
 WEIGHTS = random_weights(VALUES)
-LONG = "w8 " * 200  # so many characters that they become ids in a thread
+LONG = "w8 " * 200  # so many characters that they become tokens in a thread
 NONE = {"parameters": {"function_to_apply": "none"}}
 
 
@@ -44,7 +45,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def model(folder):
     """It, loaded as a server does."""
-    return Model(locate(folder), streams(available(), copies=2))
+    return Model(locate(folder), Cpu(streams(available(), copies=2)))
 
 
 def serving(model, **settings):
@@ -283,7 +284,7 @@ def test_what_expires_while_it_waits_is_not_computed(model):
             answer = ask(server.url, {"inputs": ["w7"] * 5}, headers={"x-request-timeout": "0.3"})
             assert answer.status == 504
             assert "not ready in 0.3 s" in answer.json["error"]
-            until(lambda: "<Batcher [0 texts, 0 ids" in repr(server.server.batcher))
+            until(lambda: "<Batcher [0 texts, 0 tokens" in repr(server.server.batcher))
         assert engine.runs == [1]
 
 
@@ -317,14 +318,14 @@ def test_a_caller_that_leaves_while_its_text_becomes_ids_gives_its_place_back(mo
         engine, encode = Engine(model), model.encode
         may_encode = threading.Event()
 
-        def slowly(texts, **options):
+        def slowly(texts, *how, **options):
             assert may_encode.wait(30)
-            return encode(texts, **options)
+            return encode(texts, *how, **options)
 
         model.encode = slowly
         with Raw(server.url) as caller:
             caller.post(json.dumps({"inputs": ["w7", LONG]}).encode())
-            until(lambda: "[2 texts, 0 ids" in repr(server.server.batcher))
+            until(lambda: "[2 texts, 0 tokens" in repr(server.server.batcher))
         until(lambda: repr(server.server.batcher) == EMPTY)
         may_encode.set()
         assert answered(server)
@@ -336,11 +337,11 @@ def test_a_caller_that_leaves_while_its_texts_wait_has_them_never_computed(model
         engine = Engine(model)
         with engine.closed(server):
             other = pool.submit(ask, server.url, {"inputs": "w9"})
-            until(lambda: "[1 texts, 3 ids" in repr(server.server.batcher))
+            until(lambda: "[1 texts, 3 tokens" in repr(server.server.batcher))
             with Raw(server.url) as caller:
                 caller.post(b'{"inputs": ["w7", "w8", "w9"]}')
-                until(lambda: "[4 texts, 12 ids" in repr(server.server.batcher))
-            until(lambda: "[1 texts, 3 ids" in repr(server.server.batcher))
+                until(lambda: "[4 texts, 12 tokens" in repr(server.server.batcher))
+            until(lambda: "[1 texts, 3 tokens" in repr(server.server.batcher))
         assert other.result().status == 200
         assert engine.runs == [1, 1]
         assert repr(server.server.batcher) == EMPTY
@@ -353,7 +354,7 @@ def test_a_caller_that_leaves_while_its_batch_runs_harms_no_other(model):
             with engine.closed(server):
                 caller = stack.enter_context(Raw(server.url))
                 caller.post(b'{"inputs": ["w7", "w8", "w9"]}')
-                until(lambda: "[3 texts, 9 ids" in repr(server.server.batcher))
+                until(lambda: "[3 texts, 9 tokens" in repr(server.server.batcher))
                 engine._open.set()  # its batch runs now, or has run
             stack.close()
             assert all(pool.map(lambda _: answered(server, 3), range(2)))
@@ -436,11 +437,11 @@ def test_a_text_that_the_engine_fails_on_fails_alone(model, caplog):
         with engine.closed(server):
             texts = ["w299" if number == 5 else f"w{number + 10}" for number in range(16)]
             calls = [pool.submit(ask, server.url, {"inputs": text} | NONE) for text in texts]
-            until(lambda: "[16 texts, 48 ids" in repr(server.server.batcher))
+            until(lambda: "[16 texts, 48 tokens" in repr(server.server.batcher))
         answers = [call.result() for call in calls]
         assert [answer.status for answer in answers] == [200] * 5 + [500] + [200] * 10
         assert answers[5].json["error"] == (
-            "the engine failed on a text of 3 ids (ValueError); leave that text out"
+            "the engine failed on a text of 3 tokens (ValueError); leave that text out"
         )
         good = [number for number in range(16) if number != 5]
         np.testing.assert_allclose(

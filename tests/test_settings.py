@@ -14,7 +14,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from labelwise.cli import _Group
+from labelwise.commands.group import Group
 from labelwise.errors import BadInput
 from labelwise.options import EPILOG, table, with_settings
 from labelwise.settings import Settings, is_loopback
@@ -35,7 +35,7 @@ def serve(*arguments, **environment):
     """How a command with settings ends, and the settings that it was called with."""
     called = []
 
-    @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+    @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
     def main():
         """Text classification on your own machine."""
 
@@ -119,7 +119,7 @@ def test_settings_do_not_change():
 GIVEN = {  # a setting: its flags, its variable, its line in the file, its value
     "models": (["a/b@main", "c"], "a/b@main c", '["a/b@main", "c"]', ("a/b@main", "c")),
     "dtype": (["--dtype", "int8"], "int8", '"int8"', "int8"),
-    "force": (["--force"], "1", "true", True),
+    "allow_unverified_int8": (["--allow-unverified-int8"], "1", "true", True),
     "copies": (["--copies", "1"], "1", "1", 1),
     "host": (["--host", "::"], "::", '"::"', "::"),
     "port": (["--port", "0"], "0", "0", 0),
@@ -267,7 +267,7 @@ def test_a_file_without_end_is_not_read():
         ("max-texts = 1", "unknown key 'max-texts'; did you mean max_texts?"),
         (
             "[zzz]\nport = 1",
-            "unknown key 'zzz'; there are models, dtype, force, copies, host, port, auth, access_",
+            "unknown key 'zzz'; there are models, dtype, allow_unverified_int8, copies, host, ",
         ),
         ('config = "x"', "unknown key 'config'; there are "),
         ('"\\u001b[31m" = 1', "unknown key '\\x1b[31m'; there are "),
@@ -562,3 +562,29 @@ def test_the_generated_parts_are_rewritten_and_nothing_else(tmp_path):
     document.write_text(text.replace("| `--host` |", "| `--toast` |"), "utf-8")
     subprocess.run([sys.executable, tmp_path / "docs/generate.py"], check=True)  # noqa: S603
     assert document.read_text("utf-8") == text
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"max_texts": -5}, "max_texts: -5 is not in the range"),
+        ({"max_texts": 5.5}, "max_texts: 5.5 is not a whole number"),
+        ({"max_texts": "five"}, "max_texts: 'five' is not a valid integer"),
+        ({"copies": 3}, "copies: 3 is not in the range"),
+        ({"port": 65_536}, "port: 65536 is not in the range"),
+        ({"request_timeout": 0}, "request_timeout: 0 is not a number of seconds above 0"),
+        ({"auth": "closed"}, "auth: 'closed' is not one of"),
+        ({"allowed_host": ("a b",)}, "allowed_host: 'a b' is not the name of a host"),
+        ({"log_requests": "perhaps"}, "log_requests: 'perhaps' is not a valid boolean"),
+    ],
+    ids=str,
+)
+def test_settings_are_checked_from_python_as_well(wrong, says):
+    with pytest.raises(BadInput) as refused:
+        Settings(**wrong)
+    assert str(refused.value).startswith(says)
+
+
+def test_settings_from_python_mean_what_they_mean_elsewhere():
+    assert Settings(max_texts="5", log_requests="no") == Settings(max_texts=5, log_requests=False)
+    assert Settings(allowed_host=("::1",)).allowed_host == ("[::1]",)

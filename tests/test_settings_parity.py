@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 import sentencepiece_model
 from labelwise import Classifier
-from labelwise.engine.text import Tokenizer
-from labelwise.engine.tokenizer_classes import CLASSES
+from labelwise.engine.tokenizer.classes import CLASSES
+from labelwise.engine.tokenizer.tokenizer import Tokenizer
 from labelwise.errors import LabelwiseError
 from padded import MODEL_TYPES, config, write_model
 

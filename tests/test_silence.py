@@ -120,4 +120,4 @@ def test_the_runtime_is_imported_in_one_place_which_silences_it():
         for path in (ROOT / folder).rglob("*.py")
         if named.search(path.read_text())
     }
-    assert found == {"src/labelwise/engine/runtime.py"}
+    assert found == {"src/labelwise/engine/onnx/runtime.py"}

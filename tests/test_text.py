@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tokenizers
 
-from labelwise.engine.text import Tokenizer
+from labelwise.engine.tokenizer.tokenizer import Tokenization, Tokenizer
 from labelwise.errors import BadFile, BadInput, UnsupportedModel
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "##s", "É", "e"]
@@ -281,7 +281,7 @@ def test_of_a_pair_the_longer_is_cut_first(folder, first, second, kept):
 def test_max_length_only_lowers_the_limit(folder, max_length, length):
     tokenizer = opened(folder, positions=8)
     for text in ("good " * 20, ("good " * 20, "bad")):
-        (encoded,) = tokenizer.encode([text], max_length=max_length)
+        (encoded,) = tokenizer.encode([text], Tokenization(max_length=max_length))
         assert (len(encoded), encoded.truncated) == (length, True)
 
 
@@ -289,7 +289,9 @@ def test_max_length_only_lowers_the_limit(folder, max_length, length):
 def test_max_length_is_no_less_than_a_pair_needs(folder, roberta, max_length):
     for path, model_type, least in [(folder, "bert", 4), (roberta, "roberta", 5)]:
         tokenizer = opened(path, model_type=model_type)
-        encoded = tokenizer.encode(["good bad good", ("good", "bad")], max_length=max_length)
+        encoded = tokenizer.encode(
+            ["good bad good", ("good", "bad")], Tokenization(max_length=max_length)
+        )
         assert tokenizer.least == least
         assert [len(each) for each in encoded] == [least, least]
 
@@ -302,7 +304,7 @@ def test_a_text_alone_may_have_more_special_ids_than_a_pair(folder):
     as_json(
         folder, post_processor=post | {"pair": [frame, first, second], "special_tokens": special}
     )
-    (encoded,) = opened(folder, **GENERIC).encode(["good " * 9], max_length=1)
+    (encoded,) = opened(folder, **GENERIC).encode(["good " * 9], Tokenization(max_length=1))
     assert encoded.ids.tolist() == [*[CLS] * 6, GOOD]
 
 
@@ -321,7 +323,7 @@ def test_a_text_alone_may_have_more_special_ids_than_a_pair(folder):
 def test_only_the_chosen_text_of_a_pair_is_cut(folder, truncation, first, second, kept):
     tokenizer = opened(folder, positions=8)
     pair = ("good " * first, "bad " * second)
-    (encoded,) = tokenizer.encode([pair], truncation=truncation)
+    (encoded,) = tokenizer.encode([pair], Tokenization(truncation))
     assert encoded.ids.tolist() == [CLS, *[GOOD] * kept[0], SEP, *[BAD] * kept[1], SEP]
     assert encoded.types.tolist() == [0] * (kept[0] + 2) + [1] * (kept[1] + 1)
     assert encoded.full_length == first + second + 3
@@ -329,15 +331,25 @@ def test_only_the_chosen_text_of_a_pair_is_cut(folder, truncation, first, second
 
 def test_the_chosen_text_of_a_pair_may_lose_its_beginning(folder):
     tokenizer = opened(folder, positions=6, truncation_side="left")
-    (encoded,) = tokenizer.encode([("film", "bad bad good film")], truncation="only_second")
+    (encoded,) = tokenizer.encode([("film", "bad bad good film")], Tokenization("only_second"))
     assert encoded.ids.tolist() == [CLS, FILM, SEP, GOOD, FILM, SEP]
+
+
+@pytest.mark.parametrize("own", ["left", "right"])
+def test_the_end_that_a_long_text_loses_may_be_chosen(folder, own):
+    tokenizer = opened(folder, positions=5, truncation_side=own)
+    kept = {"left": [BAD, FILM, GOOD], "right": [GOOD, BAD, FILM]}
+    for direction in (None, "left", "right"):
+        tokenization = Tokenization(direction=direction)
+        (encoded,) = tokenizer.encode(["good bad film good"], tokenization)
+        assert encoded.ids.tolist() == [CLS, *kept[direction or own], SEP]
 
 
 def test_a_text_alone_is_a_first_text(folder):
     tokenizer = opened(folder, positions=5)
-    (encoded,) = tokenizer.encode(["good bad film good"], truncation="only_first")
+    (encoded,) = tokenizer.encode(["good bad film good"], Tokenization("only_first"))
     assert encoded.ids.tolist() == [CLS, GOOD, BAD, FILM, SEP]
-    (encoded,) = tokenizer.encode(["good bad film"], truncation="only_second")
+    (encoded,) = tokenizer.encode(["good bad film"], Tokenization("only_second"))
     assert encoded.ids.tolist() == [CLS, GOOD, BAD, FILM, SEP]
 
 
@@ -357,16 +369,16 @@ def test_a_cut_that_truncation_does_not_allow_is_refused(folder, truncation, tex
     tokenizer = opened(folder, positions=8)
     for max_length in (None, 8, 9):
         with pytest.raises(BadInput) as refusal:
-            tokenizer.encode(["good", "bad", text], truncation=truncation, max_length=max_length)
+            tokenizer.encode(["good", "bad", text], Tokenization(truncation, max_length=max_length))
         assert str(refusal.value) == (
-            f"text 3 has {length} ids, more than the 8 that the model reads, and truncation "
+            f"text 3 has {length} tokens, more than the 8 that the model reads, and truncation "
             f"'{truncation}' does not cut it to that; shorten it, or use 'longest_first'"
         )
 
 
 def test_a_refusal_names_a_lowered_limit_as_such(folder):
-    with pytest.raises(BadInput, match="has 7 ids, more than the 6 that max_length allows, and"):
-        opened(folder).encode(["good " * 5], truncation="do_not_truncate", max_length=6)
+    with pytest.raises(BadInput, match="has 7 tokens, more than the 6 that max_length allows, and"):
+        opened(folder).encode(["good " * 5], Tokenization("do_not_truncate", max_length=6))
 
 
 def test_a_pair_of_very_long_texts_takes_no_time(folder):
@@ -424,7 +436,7 @@ def test_a_process_may_fork_after_texts_were_encoded(folder):
     """The library's own threads would warn, and hang at worst."""
     code = (
         "import os, sys, pathlib\n"
-        "from labelwise.engine.text import Tokenizer\n"
+        "from labelwise.engine.tokenizer.tokenizer import Tokenizer\n"
         "tokenizer = Tokenizer.open(pathlib.Path(sys.argv[1]), 512, 'bert')\n"
         "tokenizer.encode(['good', 'bad'] * 50)\n"
         "child = os.fork()\n"
@@ -620,7 +632,7 @@ def test_a_vocabulary_that_is_no_text_is_refused(folder, roberta):
 
 
 def test_a_frame_without_special_ids_is_refused(folder):
-    with pytest.raises(BadFile, match="puts no special ids around a text"):
+    with pytest.raises(BadFile, match="puts no special tokens around a text"):
         opened(
             as_json(
                 folder,
@@ -637,8 +649,8 @@ def test_a_frame_without_special_ids_is_refused(folder):
         ({"model_max_length": "512"}, "model_max_length must be a number, not '512'"),
         ({"model_max_length": True}, "model_max_length must be a number"),
         ({"model_max_length": float("nan")}, "model_max_length must be a number"),
-        ({"model_max_length": 3}, "the model reads 3 ids at most; .* needs 4"),
-        ({"model_max_length": -1}, "the model reads -1 ids at most"),
+        ({"model_max_length": 3}, "the model reads 3 tokens at most; .* needs 4"),
+        ({"model_max_length": -1}, "the model reads -1 tokens at most"),
         ({"do_lower_case": "yes"}, "do_lower_case must be true or false, not 'yes'"),
         ({"cls_token": 7}, "a special token must be text, not 7"),
         ({"cls_token": {"lstrip": True}}, "a special token must be text"),

@@ -8,8 +8,8 @@ import pytest
 import tokenizers
 
 import labelwise
-from labelwise.engine import text as text_module
-from labelwise.engine.text import Tokenizer
+from labelwise.engine.tokenizer import tokenizer as text_module
+from labelwise.engine.tokenizer.tokenizer import Tokenization, Tokenizer
 from labelwise.errors import BadInput
 
 pytestmark = pytest.mark.parity
@@ -118,13 +118,13 @@ def assert_cut_alike(ours, theirs, text, truncation, most):
     """Both read *text* alike, or both refuse it; whether they read it."""
     batches = [[part] for part in (text if isinstance(text, tuple) else (text,))]
     try:
-        expected = theirs(*batches, truncation=truncation, max_length=most)
+        expected = theirs(*batches, Tokenization(truncation, max_length=most))
     except Exception as refusal:  # noqa: BLE001 - the library raises no narrower one
         assert "Truncation error" in str(refusal)  # noqa: PT017
         with pytest.raises(BadInput):
-            ours.encode([text], truncation=truncation, max_length=most)
+            ours.encode([text], Tokenization(truncation, max_length=most))
         return False
-    (actual,) = ours.encode([text], truncation=truncation, max_length=most)
+    (actual,) = ours.encode([text], Tokenization(truncation, max_length=most))
     assert [actual.ids.tolist()] == expected["input_ids"]
     assert [actual.types.tolist()] == expected.get("token_type_ids", [[0] * len(actual)])
     return True

@@ -14,11 +14,11 @@ import pytest
 from tokenizers import Tokenizer as Rust
 from tokenizers import models, processors
 
-from labelwise.engine import tokenizer_bounds as bounds
-from labelwise.engine.checkpoint import MOST_SHARED
-from labelwise.engine.files import MOST_BYTES
-from labelwise.engine.layers import MOST_LAYERS
-from labelwise.engine.text import Tokenizer
+from labelwise.engine.blocks import MAX_LAYERS
+from labelwise.engine.checkpoint.checkpoint import MAX_SHARED
+from labelwise.engine.files import MAX_BYTES
+from labelwise.engine.tokenizer import bounds
+from labelwise.engine.tokenizer.tokenizer import Tokenizer
 from labelwise.errors import BadFile
 from sentencepiece_model import charsmap, model
 
@@ -314,6 +314,6 @@ def test_checking_a_large_file_takes_little_memory_and_time():
 def test_the_bounds_are_documented():
     page = (Path(__file__).parents[1] / "docs" / "model-folders.md").read_text(encoding="utf-8")
     values = {name: value for name, value in vars(bounds).items() if name.startswith("MOST_")}
-    values |= {"shared": MOST_SHARED, "layers": MOST_LAYERS, "bytes": MOST_BYTES // 2**20}
+    values |= {"shared": MAX_SHARED, "layers": MAX_LAYERS, "bytes": MAX_BYTES // 2**20}
     said = page[page.index("## Bounds") :]
     assert [name for name, value in values.items() if f" {value:,}" not in said] == []

@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 
 from labelwise import Classifier
-from labelwise.core.catalogue import Catalogue
-from labelwise.core.scores import apply
+from labelwise.models.scores import apply
+from labelwise.serving.catalogue import Catalogue
 from padded import config, padded_logits, random_weights, write_model, write_tokenizer
 from serving import ask, command, until, within
 

@@ -13,17 +13,18 @@ from serving import ask, command
 
 HANG = """
 import logging
-from labelwise.cli import main
-from labelwise.server import app, watchdog
+from labelwise.commands.main import main
+from labelwise.server import status
+from labelwise.server.observe import watchdog
 
 watchdog.PULSE_SECONDS, watchdog.HUNG_PULSES = 0.25, 4
 
-def hang():
+def hang(_):
     {before}
     while True:
         pass
 
-app.describe = hang  # what /openapi.json asks
+status.describe = hang  # what /openapi.json asks
 main(prog_name="labelwise")
 """
 

@@ -11,13 +11,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from labelwise.core.scores import Score
-from labelwise.engine.nesting import MOST_LEVELS, check_depth
+from labelwise.engine.nesting import MAX_LEVELS, check_depth
 from labelwise.errors import BadInput, TooLarge
-from labelwise.server import wire
-from labelwise.server.front import json_response
-from labelwise.server.tei import _ADVICE, PredictQuery, _texts
-from labelwise.server.wire import Parameters, check_answer, check_size, decode, shown
+from labelwise.models.scores import Score
+from labelwise.server.responses import json_response
+from labelwise.server.wires import huggingface, json_bodies
+from labelwise.server.wires.huggingface import Parameters
+from labelwise.server.wires.json_bodies import decode, shown
+from labelwise.server.wires.tei import _ADVICE, PredictQuery, _texts
+from labelwise.serving.classification import check_answer, check_size
 
 MARK = "ZEBRA"  # stands for a text, which no message may repeat
 DEEP = 100_000
@@ -35,8 +37,8 @@ def parameters(**given):
     return read_query(json.dumps({"inputs": "a", "parameters": given}).encode())[0].parameters
 
 
-def read_query(body, most_texts=1_024):
-    return wire.read_query(body, most_texts)
+def read_query(body, max_texts=1_024):
+    return huggingface.read_query(body, max_texts)
 
 
 def refusal(body, read=read_query):
@@ -305,8 +307,8 @@ def test_every_python_reads_a_hundred_levels_and_no_more(begin, end):
     def body(levels):
         return b'{"inputs":"a","x":' + begin * levels + b"1" + end * levels + b"}"
 
-    assert texts(body(MOST_LEVELS - 1)) == ["a"]
-    assert refusal(body(MOST_LEVELS)) == "the body is JSON that is nested too deeply"
+    assert texts(body(MAX_LEVELS - 1)) == ["a"]
+    assert refusal(body(MAX_LEVELS)) == "the body is JSON that is nested too deeply"
 
 
 def levels(value):
@@ -319,7 +321,7 @@ def levels(value):
 @given(st.recursive(ANY_JSON, lambda inner: st.lists(inner) | st.dictionaries(MARKED, inner)))
 def test_brackets_in_strings_are_no_levels(value):
     body = json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    more = MOST_LEVELS - levels(value)
+    more = MAX_LEVELS - levels(value)
     check_depth(b"[" * more + body + b"]" * more)
     with pytest.raises(ValueError, match="nested too deeply"):
         check_depth(b"[" * (more + 1) + body + b"]" * (more + 1))
@@ -374,11 +376,11 @@ def test_halves_are_replaced_as_a_reader_of_json_finds_them(pieces):
 def test_halves_are_replaced_alike_wherever_a_long_body_is_cut(pieces, size):
     text = b"".join(pieces)
     body = b'{"inputs":"' + text * (2 * size // len(text) + 1) + b'"}'
-    before, wire._BLOCK_BYTES = wire._BLOCK_BYTES, size
+    before, json_bodies._BLOCK_BYTES = json_bodies._BLOCK_BYTES, size
     try:
         found = texts(body)
     finally:
-        wire._BLOCK_BYTES = before
+        json_bodies._BLOCK_BYTES = before
     text = json.loads(body)["inputs"]
     assert found == [text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")]
 
@@ -433,16 +435,16 @@ def test_no_message_repeats_a_text(body):
     ],
 )
 def test_of_the_options_only_one_counts(options, fresh):
-    assert read_query(b'{"inputs": "a", "options": ' + options + b"}")[0].fresh is fresh
+    assert read_query(b'{"inputs": "a", "options": ' + options + b"}")[0].bypass_cache is fresh
 
 
 def test_texts_and_characters_have_limits():
     few = ["ab", ("c", "def"), "😀"]
-    assert check_size(few, most_texts=3, most_characters=7) == 7
+    assert check_size(few, max_texts=3, max_characters=7) == 7
     with pytest.raises(TooLarge, match=r"^3 texts in one request; send 2 at most$"):
-        check_size(few, most_texts=2, most_characters=7)
+        check_size(few, max_texts=2, max_characters=7)
     with pytest.raises(TooLarge, match=r"^7 characters in one request; send 6 at most$"):
-        check_size(few, most_texts=3, most_characters=6)
+        check_size(few, max_texts=3, max_characters=6)
 
 
 @pytest.mark.parametrize(
@@ -493,7 +495,7 @@ def test_scores_of_an_answer_have_a_limit():
     with pytest.raises(TooLarge, match=r"^1 texts with 200000 .*; set top_k to 100000 or less$"):
         check_answer(1, 200_000, None)
     with pytest.raises(TooLarge, match=r"; set top_k to 97 or less on the path /, or send fewer"):
-        check_answer(1_024, 4_271, None, " on the path /")
+        check_answer(1_024, 4_271, None, "set top_k to {} or less on the path /")
     with pytest.raises(TooLarge, match=r"^500 texts .* a model of 100000 labels; send 100 at most"):
         check_answer(500, 100_000, 1)
 

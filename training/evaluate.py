@@ -52,13 +52,13 @@ class Count:
 
 
 def read_examples(
-    path: Path, tokenizer: Tokenizer, *, most_ids: int = POSITIONS, header: bool = True
+    path: Path, tokenizer: Tokenizer, *, max_tokens: int = POSITIONS, header: bool = True
 ) -> list[Example]:
-    """The lines ``text TAB label`` of *path*, each text cut to *most_ids* ids."""
+    """The lines ``text TAB label`` of *path*, each text cut to *max_tokens* ids."""
     lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")[int(header) :]
     texts, labels = zip(*(line.rsplit("\t", 1) for line in lines), strict=True)
     tokenizer.no_padding()
-    tokenizer.enable_truncation(most_ids)
+    tokenizer.enable_truncation(max_tokens)
     encodings = tokenizer.encode_batch(list(texts))
     return [Example(e.ids, int(label)) for e, label in zip(encodings, labels, strict=True)]
 

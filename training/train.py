@@ -40,7 +40,7 @@ BASE_ONLY = {  # settings that tell of the base's own making
 }
 LABELS = ("NEGATIVE", "POSITIVE")
 
-MOST_IDS = 128  # of a training text; the longest of SST-2 has 66
+MAX_IDS = 128  # of a training text; the longest of SST-2 has 66
 BUCKET = 50 * BATCH  # texts sorted by length together: batches pad little and still vary
 LEARNING_RATE = 5e-5
 WARM_UP = 0.06  # share of the steps
@@ -214,7 +214,7 @@ def main() -> None:
     torch.manual_seed(options.seed)
     tokenizer = Tokenizer.from_file(str(options.base / "tokenizer.json"))
     read = {
-        name: read_examples(options.data / file, tokenizer, most_ids=MOST_IDS)[:limit]
+        name: read_examples(options.data / file, tokenizer, max_tokens=MAX_IDS)[:limit]
         for name, file, limit in (
             ("train", "train_full.tsv", options.limit),
             ("dev", "dev.tsv", options.eval_limit),

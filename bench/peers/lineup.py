@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from labelwise.engine.processors import available
+from labelwise.engine.cpus import available
 from peers.runtime import Runtime
 from peers.servers import Server
 

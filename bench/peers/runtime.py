@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from engines import padded
-from labelwise.engine.processors import available
-from labelwise.engine.runtime import ort
+from labelwise.engine.cpus import available
+from labelwise.engine.onnx.runtime import ort
 from timing import Contestant, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from labelwise.engine.text import Encoded
+    from labelwise.engine.tokenizer.tokenizer import Encoded
     from peers.texts import Case
 
 

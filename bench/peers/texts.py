@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import models
-from labelwise.engine.text import Encoded
+from labelwise.engine.tokenizer.tokenizer import Encoded
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

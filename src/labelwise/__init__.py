@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from labelwise.classifier import Classifier, Scores
-    from labelwise.core.scores import Score
     from labelwise.errors import (
         BadFile,
         BadInput,
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
         ModelNotFound,
         UnsupportedModel,
     )
+    from labelwise.models.scores import Score
 
 __version__ = "0.1.0"
 __all__ = [
@@ -43,7 +43,7 @@ __all__ = [
 
 _HOMES = {
     "Classifier": "labelwise.classifier",
-    "Score": "labelwise.core.scores",
+    "Score": "labelwise.models.scores",
     "Scores": "labelwise.classifier",
 }
 

@@ -17,7 +17,7 @@ if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     # Until the command has its own way to stop: a KeyboardInterrupt here would print a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-from labelwise.cli import main  # noqa: E402 - what is above comes first
+from labelwise.commands.main import main  # noqa: E402 - what is above comes first
 
 
 def start() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypedDict, Unpack, overload
 
-from labelwise.core.inputs import read_inputs
-from labelwise.core.model import Model
-from labelwise.core.parameters import (
+from labelwise.engine.tokenizer.tokenizer import Tokenization
+from labelwise.errors import BadInput, one_line
+from labelwise.inputs import read_inputs
+from labelwise.models.model import Model
+from labelwise.models.parameters import (
     check_batch_size,
     check_device,
     check_padding,
@@ -17,17 +19,16 @@ from labelwise.core.parameters import (
     read_top_k,
     read_truncation,
 )
-from labelwise.core.scores import Score, apply, rank
-from labelwise.errors import BadInput, one_line
+from labelwise.models.scores import Score, apply, rank
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from labelwise.core.inputs import Collection
-    from labelwise.core.model import Dtype
-    from labelwise.core.scores import Function
-    from labelwise.engine.text import Text, Truncation
+    from labelwise.engine.backend import Dtype
+    from labelwise.engine.tokenizer.tokenizer import Text, Truncation
+    from labelwise.inputs import Collection
+    from labelwise.models.scores import Function
 
 # The most texts that are taken from an iterator before their scores are given: enough to fill
 # batches on every stream.
@@ -41,14 +42,14 @@ class Scores(list[Score]):
 
     def __init__(self, scores: Sequence[Score], *, length: int, truncated: bool) -> None:
         super().__init__(scores)
-        # Ids of the whole text, special ids included. Of one that is far too long not all is read:
-        # it has at least so many.
+        # Tokens of the whole text, special tokens included. Of one that is far too long not all is
+        # read: it has at least so many.
         self.length = length
         self.truncated = truncated  # whether the model read only the beginning
 
 
 class Options(TypedDict, total=False):
-    """How to classify; the names are those of transformers' pipeline."""
+    """Options of a classification; the names are those of transformers' pipeline."""
 
     top_k: int | None
     function_to_apply: str | None
@@ -81,7 +82,7 @@ class Classifier:
         """Load *model*: a folder, a Hub id ``ORG/NAME[@REVISION]``, or None for the embedded one.
 
         With the *dtype* "int8" it is quicker and nearly as exact. Nobody asks here how nearly:
-        ``labelwise quantize`` says it, and the command line and the server insist on that.
+        ``labelwise compare-int8`` says it, and the command line and the server insist on that.
         *device* is the processor, whether it is left out or given as "cpu" or -1.
         *progress* shows bars on standard error while files come from the Hub.
 
@@ -144,7 +145,7 @@ class Classifier:
                 truncation: What a text that is too long loses: its end (True, None,
                     "longest_first"), that of one text of a pair ("only_first", "only_second"),
                     or nothing: then it is refused (False, "do_not_truncate").
-                max_length: Fewer ids than the model reads.
+                max_length: Fewer tokens than the model reads.
                 padding, batch_size, return_all_scores: Change nothing; for those who come from
                     transformers.
 
@@ -165,9 +166,7 @@ class Classifier:
             first += len(some)
 
     def _classify(self, texts: Sequence[Text], asked: _Asked, first: int = 1) -> list[Scores]:
-        encoded = self.model.encode(
-            texts, truncation=asked.truncation, max_length=asked.max_length, numbers=count(first)
-        )
+        encoded = self.model.encode(texts, asked.tokenization, numbers=count(first))
         rows = apply(asked.function, self.model.logits(encoded))
         return [
             Scores(
@@ -184,8 +183,7 @@ class _Asked(NamedTuple):
 
     top_k: int | None
     function: Function
-    truncation: Truncation
-    max_length: int | None
+    tokenization: Tokenization
 
     @classmethod
     def read(cls, options: Options, own: Function) -> Self:
@@ -205,6 +203,8 @@ class _Asked(NamedTuple):
         return cls(
             top_k=top_k,
             function=read_function(options.get("function_to_apply")) or own,
-            truncation=read_truncation(options.get("truncation")),
-            max_length=read_max_length(options.get("max_length")),
+            tokenization=Tokenization(
+                read_truncation(options.get("truncation")),
+                max_length=read_max_length(options.get("max_length")),
+            ),
         )

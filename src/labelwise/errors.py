@@ -10,10 +10,10 @@
     │   └── UnsupportedModel 500  the file is fine; the engine does not know this kind of model
     ├── AccessDenied         401  no access token, or not the right one
     ├── Overloaded           429  not now; the answer says when to come again
-    ├── TooSlow              408  the caller's request did not arrive in time
+    ├── RequestTimeout              408  the caller's request did not arrive in time
     ├── TargetTooLong        414  the URL of a request is longer than this server reads
     ├── HeadTooLarge         431  so is the head of a request, or it has too many fields
-    ├── Expired              504  the answer was not ready in time
+    ├── DeadlineExceeded              504  the answer was not ready in time
     └── EngineFailed         500  the engine failed on a text, or ended while it had it
 
 Every message is one line that says what came and what to do next.
@@ -131,7 +131,7 @@ class Overloaded(LabelwiseError):  # noqa: N818
         self.retry_after = retry_after
 
 
-class TooSlow(LabelwiseError):  # noqa: N818
+class RequestTimeout(LabelwiseError):  # noqa: N818
     """A request did not arrive in time."""
 
     status = 408
@@ -152,7 +152,7 @@ class HeadTooLarge(LabelwiseError):  # noqa: N818
     reason = "head"
 
 
-class Expired(LabelwiseError):  # noqa: N818
+class DeadlineExceeded(LabelwiseError):  # noqa: N818
     """The answer was not ready in the time that the caller or the server allows."""
 
     status = 504

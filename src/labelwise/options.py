@@ -1,4 +1,4 @@
-"""Where settings come from: the command line, the environment, and a file."""
+"""Settings from the command line, the environment, and a file."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def table(*beginnings: str) -> str:
             continue
         flag = f"`{_flag(setting)}`" if setting.repr else "none"
         names = (flag, f"`{_variable(setting)}`", f"`{setting.name}`")
-        rows.append((*names, _default(setting), setting.metadata["says"]))
+        rows.append((*names, _default(setting), setting.metadata["help"]))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -113,7 +113,7 @@ class _ModelOption(click.Option):
 def _parameter(setting: Field[Any]) -> Callable[[Any], Any]:
     """The decorator that adds *setting* to a command."""
     flag, variable, default = _flag(setting), _variable(setting), _default(setting)
-    says, kind = setting.metadata["says"], setting.metadata["kind"]
+    help_text, kind = setting.metadata["help"], setting.metadata["kind"]
     if setting.name == "models":
         return click.argument(setting.name, metavar=flag, nargs=-1, envvar=variable)
     return click.option(
@@ -127,7 +127,7 @@ def _parameter(setting: Field[Any]) -> Callable[[Any], Any]:
         metavar="N" if isinstance(kind, click.IntRange) else None,
         hidden=not setting.repr,
         callback=None if setting.repr else _refuse_flag,
-        help=says if default == "none" else f"{says}  [default: {default}]",
+        help=help_text if default == "none" else f"{help_text}  [default: {default}]",
     )
 
 

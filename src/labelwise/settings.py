@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import Field, dataclass, field, fields
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from math import inf
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
+from click.types import convert_type
 
 from labelwise.engine.files import exists, read_file, without_mark
 from labelwise.errors import BadFile, BadInput
@@ -45,13 +46,18 @@ def host_name(value: str) -> str:
 
 
 def _option(
-    default: Any, says: str, kind: Any = click.STRING, *, absent: str = "none", secret: bool = False
+    default: Any,
+    help_text: str,
+    kind: Any = click.STRING,
+    *,
+    absent: str = "none",
+    secret: bool = False,
 ) -> Any:
-    """A setting: its default, what it *says* to users, and its kind on the command line.
+    """A setting: its default, its help (*help_text*), and its kind on the command line.
 
     *absent* stands for a default of nothing. A *secret* is no flag, and in no ``repr``.
     """
-    metadata = {"says": says, "kind": kind, "absent": absent}
+    metadata = {"help": help_text, "kind": kind, "absent": absent}
     return field(default=default, repr=not secret, metadata=metadata)
 
 
@@ -66,55 +72,68 @@ _AUTH_ABSENT = "required; open on loopback without an access token"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How the server runs. Each field is a flag, an environment variable and a key of the file."""
+    """Settings of the server. Each is a flag, an environment variable and a key of the file."""
 
     models: tuple[str, ...] = _option(
         (), "Folders or Hub ids ORG/NAME[@REVISION] to serve.", absent="the embedded model"
     )
     dtype: Literal["float32", "int8"] = _option(
-        "float32", "What to compute in; int8 only what labelwise quantize found good.", _DTYPE
+        "float32",
+        "Number format to compute in; int8 needs a good report of labelwise compare-int8.",
+        _DTYPE,
     )
-    force: bool = _option(
+    allow_unverified_int8: bool = _option(
         False,  # noqa: FBT003 - a default
-        "Serve int8 whatever is known of it.",
+        "Serve int8 also without a good report of labelwise compare-int8.",
         click.BOOL,
         absent="no",
     )
     copies: int = _option(
         2,
-        "Copies of each model's weights in memory; with 1, a little slower.",
+        "Copies of each model's weights in memory; 1 is a little slower.",
         click.IntRange(1, 2),
     )
     host: str = _option("127.0.0.1", "Address to listen on.")
     port: int = _option(8000, "Port to listen on; 0 takes a free one.", click.IntRange(0, 65_535))
     auth: Literal["open", "required"] | None = _option(
-        None, "Whether callers must show the access token.", _AUTH, absent=_AUTH_ABSENT
+        None, "Whether callers need the access token.", _AUTH, absent=_AUTH_ABSENT
     )
     access_token_file: Path | None = _option(  # noqa: RUF009 - a Path does not change
-        None, "File whose first line is the access token.", FILE
+        None, "File with the access token in its first line.", FILE
     )
     access_token: str | None = _option(None, "The access token itself.", secret=True)
     allowed_host: tuple[str, ...] = _option(
-        (), "One more name that callers may use for this server; repeatable.", host_name
+        (), "Another host name that callers may use for this server; repeatable.", host_name
     )
-    max_body_bytes: int = _option(10_000_000, "Most bytes in a request.", _COUNT)
-    max_texts: int = _option(1_024, "Most texts in a request.", _COUNT)
-    max_characters: int = _option(1_000_000, "Most characters in a request.", _COUNT)
-    max_waiting_texts: int = _option(2_048, "Most texts that wait.", _COUNT)
-    max_waiting_seconds: float = _option(30.0, "Most seconds of work that wait.", seconds)
+    max_body_bytes: int = _option(10_000_000, "Maximum bytes of a request.", _COUNT)
+    max_texts: int = _option(1_024, "Maximum texts of a request.", _COUNT)
+    max_characters: int = _option(1_000_000, "Maximum characters of a request.", _COUNT)
+    max_waiting_texts: int = _option(2_048, "Maximum texts that wait.", _COUNT)
+    max_waiting_seconds: float = _option(30.0, "Maximum seconds of work that wait.", seconds)
     cache_bytes: int = _option(
-        64_000_000, "Most memory for answers that may come again; 0 keeps none.", _COUNT_OR_NONE
+        64_000_000, "Maximum bytes of the cache of answers; 0 keeps none.", _COUNT_OR_NONE
     )
     request_timeout: float = _option(
-        60.0, "Seconds for a request without x-request-timeout.", seconds
+        60.0, "Seconds that a request may take without x-request-timeout.", seconds
     )
-    log_format: Literal["text", "json"] = _option("text", "Log lines of text or JSON.", _LOG_FORMAT)
+    log_format: Literal["text", "json"] = _option("text", "Format of the log.", _LOG_FORMAT)
     log_requests: bool = _option(
         False,  # noqa: FBT003 - a default
         "Log a line for each request.",
         click.BOOL,
         absent="no",
     )
+
+    def __post_init__(self) -> None:
+        """Check all values, as the command line does.
+
+        Raises:
+            BadInput: One is out of its range, or of another kind.
+        """
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if value != setting.default and not isinstance(setting.metadata["kind"], click.Path):
+                object.__setattr__(self, setting.name, _checked(setting, value))
 
     def needs_access_token(self) -> bool:
         """Whether callers must show the access token.
@@ -155,6 +174,24 @@ class Settings:
         if not re.fullmatch(rb"[!-~]+", token):
             raise BadInput(f"{source} holds no access token; use visible ASCII characters alone")
         return token.decode()
+
+
+def _checked(setting: Field[Any], value: object) -> object:
+    """*value* as the kind of *setting* reads it.
+
+    Raises:
+        BadInput: The kind does not read it.
+    """
+    kind = convert_type(setting.metadata["kind"])
+    try:
+        if isinstance(value, tuple):
+            return tuple(kind(one) for one in value)
+        read = kind(value)
+    except click.BadParameter as reason:
+        raise BadInput(f"{setting.name}: {reason.message}") from None
+    if isinstance(value, float) and read != value:
+        raise BadInput(f"{setting.name}: {value!r} is not a whole number.")
+    return read
 
 
 @lru_cache(256)  # the same few names come with every request

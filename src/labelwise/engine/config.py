@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from labelwise.engine.files import read_object
-from labelwise.engine.text import without_halves
+from labelwise.engine.tokenizer.tokenizer import without_halves
 from labelwise.errors import BadFile, UnsupportedModel
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
-_MOST_LABELS = 100_000
+_MAX_LABELS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Config:
         if problem_type is not None and problem_type not in PROBLEM_TYPES:
             raise BadFile(f"config.json: problem_type must be one of {', '.join(PROBLEM_TYPES)}")
         counted = values.get("num_labels") is not None
-        number = _integer(values, "num_labels", 2, 1, _MOST_LABELS) if counted else None
+        number = _integer(values, "num_labels", 2, 1, _MAX_LABELS) if counted else None
         return cls(model_type, _names(values), number, problem_type, values)
 
     def labels(self, classes: int) -> tuple[str, ...]:
@@ -117,7 +117,7 @@ def _names(values: Mapping[str, Any]) -> dict[int, str] | None:
     named = values.get("id2label")
     if named is None:
         return None
-    if not isinstance(named, dict) or len(named) > _MOST_LABELS:
+    if not isinstance(named, dict) or len(named) > _MAX_LABELS:
         raise BadFile("config.json: id2label must map class numbers to labels")
     try:
         return {int(number): _label(label) for number, label in named.items()}

@@ -17,8 +17,8 @@ from labelwise.errors import BadFile, BadInput
 if TYPE_CHECKING:
     from pathlib import Path
 
-MOST_BYTES = 64 * 2**20  # of any file but weights; 17 MB is the largest of the known models
-MOST_OBJECT_BYTES = 8_000_000
+MAX_BYTES = 64 * 2**20  # of any file but weights; 17 MB is the largest of the known models
+MAX_OBJECT_BYTES = 8_000_000
 _LFS_POINTER = b"version https://git-lfs"
 _PAGES = (b"<!doctype html", b"<html")
 _MARK_AND_SPACE = codecs.BOM_UTF8 + b" \t\r\n"
@@ -97,7 +97,7 @@ def check_content(path: Path, content: bytes) -> None:
 
 
 def read_file(path: Path, most: int) -> bytes:
-    """What the regular file *path* holds: *most* bytes at most.
+    """The content of the regular file *path*: *most* bytes at most.
 
     Raises:
         BadFile: As `open_file`, or it is longer; what it says of its length is not relied on.
@@ -125,7 +125,7 @@ def read_lines(path: Path, most: int) -> list[str]:
     return text.replace("\r\n", "\n").removesuffix("\n").split("\n")
 
 
-def read_object(path: Path, most: int = MOST_OBJECT_BYTES) -> dict[str, Any]:
+def read_object(path: Path, most: int = MAX_OBJECT_BYTES) -> dict[str, Any]:
     """The JSON object in a file.
 
     Raises:

@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from labelwise.engine.text import Encoded
+    from labelwise.engine.tokenizer.tokenizer import Encoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +19,11 @@ class Packed:
     """Several texts laid end to end, with nothing between them."""
 
     ids: np.ndarray  # (total,) int64
-    types: np.ndarray  # (total,) int64; 1 where an id belongs to the second text of a pair
+    types: np.ndarray  # (total,) int64; 1 where a token belongs to the second text of a pair
     starts: np.ndarray  # (texts + 1,) int64; text i is ids[starts[i]:starts[i + 1]]
 
     def __len__(self) -> int:
-        """How many texts there are."""
+        """The number of texts."""
         return len(self.starts) - 1
 
 
@@ -36,13 +36,13 @@ def pack(texts: Sequence[Encoded]) -> Packed:
     return Packed(ids, np.concatenate([text.types for text in texts]), starts)
 
 
-def split(lengths: Sequence[int], most_ids: int, streams: int) -> list[slice]:
+def split(lengths: Sequence[int], max_tokens: int, streams: int) -> list[slice]:
     """Runs of consecutive texts that make good batches.
 
-    A batch holds *most_ids* ids at most, or one text; fewer where that gives each of *streams*
+    A batch holds *max_tokens* tokens at most, or one text; fewer where that gives each of *streams*
     work. Order needs no care: a batch costs the sum of its texts, whatever their lengths.
     """
-    share = min(most_ids, -(-sum(lengths) // streams))
+    share = min(max_tokens, -(-sum(lengths) // streams))
     batches, begin, held = [], 0, 0
     for number, length in enumerate(lengths):
         if held and held + length > share:
@@ -55,7 +55,7 @@ def split(lengths: Sequence[int], most_ids: int, streams: int) -> list[slice]:
 
 
 def positions(packed: Packed, padding_id: int | None) -> np.ndarray:
-    """The position of each id in its text, ``(total,)`` int64.
+    """The position of each token in its text, ``(total,)`` int64.
 
     They count from 0. With a *padding_id* they count from ``padding_id + 1``; where a text itself
     holds that id, it gets the position ``padding_id`` and is not counted, as in the RoBERTa family

@@ -1,43 +1,61 @@
-"""Who may ask: one static access token, or everybody."""
+"""Access: for everybody, or for the holder of one access token."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from labelwise.errors import AccessDenied
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+# The permission that a route asks for; "public" routes are for everybody.
+Scope = Literal["public", "inference", "read", "operate"]
 
-class Access:
-    """Checks the access token of requests; without one to compare with, everybody may ask."""
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The caller of a request, as far as the server knows."""
+
+    name: str
+
+
+ANYBODY = Identity("anonymous")
+_HOLDER = Identity("access-token")
+
+
+class Access(Protocol):
+    """Tells callers apart, and refuses those who may not do what they ask."""
+
+    async def authenticate(self, request: Request, scope: Scope) -> Identity:
+        """The caller of *request*, who has the permission *scope*.
+
+        Raises:
+            AccessDenied: The access token is missing or wrong, or lacks the permission.
+        """
+
+
+class OneAccessToken:
+    """Lets the holder of one access token do everything; without one, everybody."""
 
     def __init__(self, access_token: str | None) -> None:
         self._hash = None if access_token is None else _hash(access_token)
 
-    @property
-    def is_open(self) -> bool:
-        """Whether everybody may ask."""
-        return self._hash is None
-
-    def check(self, request: Request) -> None:
-        """Let *request* pass.
-
-        Raises:
-            AccessDenied: It has no access token, or not the right one.
-        """
-        if self._hash is None:
-            return
+    async def authenticate(self, request: Request, scope: Scope) -> Identity:
+        """The caller of *request*: see `Access`."""
+        if self._hash is None or scope == "public":
+            return ANYBODY
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         # The published page writes the header with a colon after "Bearer"; no client sends it.
         right = scheme.rstrip(":").lower() == "bearer"
         if not (right and hmac.compare_digest(_hash(given.strip()), self._hash)):
             raise AccessDenied("Invalid username or password.")
+        return _HOLDER
 
 
 def _hash(access_token: str) -> bytes:
-    """A hash, so that neither length nor content of what is compared shows in the time it takes."""
+    """A hash of fixed length: the time of a comparison tells nothing of either access token."""
     return hashlib.sha256(access_token.encode()).digest()

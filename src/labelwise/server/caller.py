@@ -1,34 +1,30 @@
-"""What a handler has to do with its caller: read the body, and notice that nobody waits."""
+"""The caller of a request: its body, and whether it still waits."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from sys import getsizeof
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
 
-from labelwise.errors import BadInput, Expired, Overloaded, TooLarge, TooSlow
+from labelwise.errors import BadInput, DeadlineExceeded, Overloaded, RequestTimeout, TooLarge
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from starlette.requests import Request
 
-    from labelwise.engine.text import Text
-
-_T = TypeVar("_T")
+    from labelwise.engine.tokenizer.tokenizer import Text
 
 _PAUSE_SECONDS = 30  # without a byte of the body
 _LEAST_RATE = 10_000  # bytes a second, over all of a body but for its first half minute
 # Most answers are there before: to wait for a caller's end takes longer than it could save.
 _UNWATCHED_SECONDS = 0.05
 _BLOCK_BYTES = 2**18
-_FEW_BYTES = 20_000  # of JSON: less than a millisecond, with what comes of it
-_MOST_HELD = 64_000_000  # bytes of bodies that arrive and of texts that wait; or one body
+_MAX_HELD = 64_000_000  # bytes of bodies that arrive and of texts that wait; or one body
 _FOR_SHORT = 16_000_000  # bytes more for what has no more than so many each
 _SHORT_BYTES = 65_536
 
@@ -44,18 +40,18 @@ class Bodies:
         self._most = most
         self._held = 0
         self._reading: set[asyncio.Timeout] = set()
-        self._ending = False
+        self._draining = False
 
     async def read(self, request: Request) -> bytes:
         """The body of *request*.
 
         Raises:
             TooLarge: It is too long; what was read of it is forgotten.
-            TooSlow: No byte came for half a minute, or too few in all the time.
+            RequestTimeout: No byte came for half a minute, or too few in all the time.
             Overloaded: Too many long requests come at once, or the server ends.
             ClientDisconnect: The caller left.
         """
-        if self._ending:
+        if self._draining:
             raise self._refusal()
         if int(request.headers.get("content-length", "0")) > self._most:
             raise self._too_large()
@@ -79,9 +75,9 @@ class Bodies:
                     scope.reschedule(min(slowest, loop.time()) + _PAUSE_SECONDS)
             return b"".join(blocks)
         except TimeoutError:
-            if self._ending:
+            if self._draining:
                 raise self._refusal() from None
-            raise TooSlow(
+            raise RequestTimeout(
                 f"the body comes too slowly: {length} bytes in {loop.time() - started:.0f} s; "
                 f"send it at {_LEAST_RATE} bytes a second or faster"
             ) from None
@@ -104,15 +100,15 @@ class Bodies:
         finally:
             self._held -= size
 
-    def end(self) -> None:
+    def refuse_incomplete(self) -> None:
         """Refuse all bodies that are not whole from now on."""
-        self._ending = True
+        self._draining = True
         for scope in self._reading:
-            _end(scope)
+            _expire(scope)
 
     def _check(self, length: int) -> None:
         """Refuse to read on, where the body has *length* bytes so far."""
-        if self._ending:
+        if self._draining:
             raise self._refusal()
         if length > self._most:
             raise self._too_large()
@@ -121,7 +117,7 @@ class Bodies:
     def _check_held(self, size: int) -> None:
         """Refuse a request that has *size* bytes so far, where all take too much together."""
         more = _FOR_SHORT if size <= _SHORT_BYTES else 0
-        if self._held > max(self._most, _MOST_HELD) + more:
+        if self._held > max(self._most, _MAX_HELD) + more:
             raise Overloaded("too many long requests at once; try again in 1 s", 1, "bodies")
 
     def _too_large(self) -> TooLarge:
@@ -132,32 +128,15 @@ class Bodies:
         return Overloaded(ends, 5, "ending")
 
 
-class Aside:
-    """A thread for what is too much for the event loop, one after the other."""
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, "labelwise-aside")
-
-    async def run(self, size: int, work: Callable[[], _T]) -> _T:
-        """What *work* gives, which reads or writes about *size* bytes of JSON."""
-        if size <= _FEW_BYTES:
-            return work()
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-
-    def close(self) -> None:
-        """End the thread."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-
 def held_bytes(texts: Sequence[Text]) -> int:
-    """How much memory *texts* take."""
+    """The bytes of memory that *texts* take."""
     return sum(
         getsizeof(part) for text in texts for part in ((text,) if isinstance(text, str) else text)
     )
 
 
 def read_timeout(request: Request, usual: float) -> float:
-    """How many seconds the caller waits: ``x-request-timeout``, or as *usual*.
+    """The seconds that the caller waits: ``x-request-timeout``, or as *usual*.
 
     Raises:
         BadInput: The header is not a number of seconds.
@@ -173,7 +152,7 @@ def read_timeout(request: Request, usual: float) -> float:
 
 
 @asynccontextmanager
-async def within(request: Request, seconds: float) -> AsyncIterator[None]:
+async def cancel_after(request: Request, seconds: float) -> AsyncIterator[None]:
     """End what happens inside after so many *seconds*, or when the caller leaves.
 
     One that leaves at once is noticed after a twentieth of a second.
@@ -181,14 +160,14 @@ async def within(request: Request, seconds: float) -> AsyncIterator[None]:
     The body of *request* has been read.
 
     Raises:
-        Expired: The time is over.
+        DeadlineExceeded: The time is over.
         ClientDisconnect: The caller left.
     """
     scope = asyncio.timeout(seconds)
 
     async def watch() -> None:
         await request.receive()  # nothing comes after the body but the end
-        _end(scope)
+        _expire(scope)
 
     watchers: list[asyncio.Task[None]] = []
     start = asyncio.get_running_loop().call_later(
@@ -200,7 +179,7 @@ async def within(request: Request, seconds: float) -> AsyncIterator[None]:
     except TimeoutError:
         if any(watcher.done() for watcher in watchers):
             raise ClientDisconnect from None
-        raise Expired(
+        raise DeadlineExceeded(
             f"the answer was not ready in {seconds:g} s; wait longer (x-request-timeout), or try "
             "again when the server is less busy"
         ) from None
@@ -210,7 +189,7 @@ async def within(request: Request, seconds: float) -> AsyncIterator[None]:
             watcher.cancel()
 
 
-def _end(scope: asyncio.Timeout) -> None:
+def _expire(scope: asyncio.Timeout) -> None:
     """Have the time of *scope* be over now; it may be over already."""
     if not scope.expired():
         scope.reschedule(0)

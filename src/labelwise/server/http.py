@@ -24,8 +24,8 @@ from labelwise.errors import (
     HeadTooLarge,
     LabelwiseError,
     Overloaded,
+    RequestTimeout,
     TargetTooLong,
-    TooSlow,
 )
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _BODY_BUFFER = 65_536
 _SWEEP_SECONDS = 0.5
 _LATE_SECONDS = 0.1
 _PROBE_SECONDS = 0.25
-_END_PAUSE_SECONDS = 0.02
+_DRAIN_PAUSE_SECONDS = 0.02
 _REFUSED_AT_ONCE = 100  # connections beyond the bound that are told so; more are closed in silence
 _EMPTY_LINE = b"\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -47,46 +47,48 @@ _STATUS_LINES = {
 }
 
 
-def _bound(default: Any, says: str, then: str) -> Any:
+def _bound(default: Any, help_text: str, then: str) -> Any:
     """A bound: its value, what it bounds, and what happens *then*."""
-    return field(default=default, metadata={"says": says, "then": then})
+    return field(default=default, metadata={"help": help_text, "then": then})
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What connections may take. ``docs/limits.md`` has them as a table."""
+    """The bounds of connections. ``docs/limits.md`` has them as a table."""
 
     head_bytes: int = _bound(
-        65_536, "Bytes of a request's head; of the trailers of its body.", "431, closed"
+        65_536, "Bytes of the head of a request, and of the trailers of its body.", "431, closed"
     )
-    head_fields: int = _bound(100, "Header fields, trailers among them.", "431, closed")
+    head_fields: int = _bound(100, "Header fields, with the trailers.", "431, closed")
     target_bytes: int = _bound(16_384, "Bytes of a URL.", "414, closed")
     connections: int = _bound(
         4_096,
-        "Connections; fewer where the system allows fewer files.",
-        "the one that has waited longest for a request, a second or more, is closed; "
-        "where there is none, the new one gets 429",
+        "Connections; fewer if the system allows fewer open files.",
+        "the connection that has been idle longest, for a second or more, is closed; "
+        "if there is none, the new one gets 429",
     )
     unread_bytes: int = _bound(
-        32_000_000, "Bytes of heads and of what came behind them, over all.", "429, closed"
+        32_000_000, "Bytes received but not handled, of all connections.", "429, closed"
     )
     unsent_bytes: int = _bound(
         64_000_000,
-        "Bytes of answers that callers have not taken, over all.",
-        "the one that has taken nothing for longest is closed",
+        "Bytes of answers not yet sent, of all connections.",
+        "the connection that has taken nothing for longest is closed",
     )
-    head_seconds: float = _bound(30, "From the first byte of a head to its last.", "408, closed")
+    head_seconds: float = _bound(30, "For the head of a request.", "408, closed")
     idle_seconds: float = _bound(75, "Without a request.", "closed")
     write_seconds: float = _bound(30, "In which a caller takes nothing of its answer.", "closed")
     linger_seconds: float = _bound(
-        10, "For what still comes of a request that has its answer.", "closed"
+        10, "For the rest of a request that already has its answer.", "closed"
     )
-    linger_bytes: int = _bound(100_000_000, "Bytes of that.", "closed")
+    linger_bytes: int = _bound(100_000_000, "Bytes of that rest.", "closed")
     pause_seconds: float = _bound(
-        1, "Without a byte of that; for all of it, and for a head, when the server ends.", "closed"
+        1,
+        "Without a byte of that rest; at shutdown, for all of it and for a head.",
+        "closed",
     )
-    end_seconds: float = _bound(
-        5, "In which a caller takes nothing of its answer, when the server ends.", "closed"
+    drain_seconds: float = _bound(
+        5, "In which a caller takes nothing of its answer, at shutdown.", "closed"
     )
 
 
@@ -99,7 +101,7 @@ class Connections:
     def __init__(self, app: ASGIApp, bounds: Bounds) -> None:
         self.app = app
         self.bounds = bounds
-        self.ending = False
+        self.draining = False
         self.late = False  # the event loop is: requests wait unread
         self.unread = 0  # bytes
         self.unsent = 0  # bytes, as of the last sweep or later
@@ -111,7 +113,7 @@ class Connections:
         self._sweeps: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
-        """How many connections there are."""
+        """The number of connections."""
         return len(self._all)
 
     def start(self) -> None:
@@ -122,17 +124,17 @@ class Connections:
         """A new connection, for the event loop to call."""
         return Connection(self)
 
-    async def finish(self, seconds: float) -> bool:
+    async def drain(self, seconds: float) -> bool:
         """Close each connection when it is answered, and all in so many *seconds*.
 
         Gives back whether every request got its answer, or its caller has left before.
         """
-        self.ending = True
+        self.draining = True
         until = monotonic() + seconds
         for connection in list(self._all):
-            connection.end()
+            connection.drain()
         while self._all and monotonic() < until:  # noqa: ASYNC110 - as a sweep: seldom, and bounded
-            await asyncio.sleep(_END_PAUSE_SECONDS)
+            await asyncio.sleep(_DRAIN_PAUSE_SECONDS)
         whole = not any(connection.is_busy for connection in self._all)
         for connection in list(self._all):
             connection.abort()
@@ -287,13 +289,13 @@ class Connection(asyncio.Protocol):
         return self._exchange is not None and not self._exchange.complete
 
     def measure(self, now: float) -> int:
-        """How many bytes of answers the caller has not taken."""
+        """The bytes of answers that the caller has not taken."""
         unsent = self._transport.get_write_buffer_size()
         if unsent < self.unsent or not self.unsent:
             self.moved = now
         self.unsent = unsent
         bounds = self._bounds
-        patience = bounds.end_seconds if self._connections.ending else bounds.write_seconds
+        patience = bounds.drain_seconds if self._connections.draining else bounds.write_seconds
         if unsent and now - self.moved > patience:
             self.abort()
         return unsent
@@ -303,12 +305,12 @@ class Connection(asyncio.Protocol):
         self.until = math.inf
         if self._exchange is None and self._head:
             self._refuse(
-                TooSlow(f"the head did not come in {self._bounds.head_seconds:g} s; send it")
+                RequestTimeout(f"the head did not come in {self._bounds.head_seconds:g} s; send it")
             )
         else:
             self.close()
 
-    def end(self) -> None:
+    def drain(self) -> None:
         """Close when the request is answered; at once where none has begun."""
         if self._exchange is None and not self._head and not self._deaf:
             self.close()
@@ -339,7 +341,7 @@ class Connection(asyncio.Protocol):
         self._exchange = None
         self._head = self._kept = self._discarded = 0
         self._lingers_until = math.inf
-        ends = self._connections.ending
+        ends = self._connections.draining
         self.until = monotonic() + (
             self._bounds.pause_seconds if ends else self._bounds.idle_seconds
         )
@@ -368,7 +370,7 @@ class Connection(asyncio.Protocol):
         return not (exchange.whole or self._deaf)
 
     def _end_of_part(self) -> int:
-        """Where the next part ends: with a body, with a line that may end a request, or sooner."""
+        """The end of the next part: with a body, with a line that may end a request, or sooner."""
         most = min(len(self._rest), self._at + _PART_BYTES)
         if self._left:
             return min(most, self._at + self._left)
@@ -500,7 +502,7 @@ class Connection(asyncio.Protocol):
         """Read no further, until the answer is sent."""
         if self._exchange is None:  # an upgrade: see above
             return
-        self._exchange.end_body()
+        self._exchange.complete_body()
         if self._exchange.complete:
             self._loop.call_soon(self.go_on)
 
@@ -550,7 +552,7 @@ class Connection(asyncio.Protocol):
     @property
     def ends(self) -> bool:
         """Whether no further request is wanted, or can come."""
-        return self._connections.ending or self._deaf or (self._ended and not self._rest)
+        return self._connections.draining or self._deaf or (self._ended and not self._rest)
 
     async def write(self, data: bytes) -> None:
         """Send a part of an answer; wait where the caller is slow to take it."""
@@ -601,7 +603,7 @@ class Connection(asyncio.Protocol):
     def _linger(self) -> None:
         """Take for a while what still comes of a request that is answered."""
         bounds = self._bounds
-        seconds = bounds.pause_seconds if self._connections.ending else bounds.linger_seconds
+        seconds = bounds.pause_seconds if self._connections.draining else bounds.linger_seconds
         self._lingers_until = monotonic() + seconds
         self._forget(0)
 
@@ -653,7 +655,7 @@ class Exchange:
         self._body += part
         self._changed.set()
 
-    def end_body(self) -> None:
+    def complete_body(self) -> None:
         """Note that the request has come."""
         self.whole = True
         self._changed.set()
@@ -771,7 +773,7 @@ def _parse_target(target: bytes) -> tuple[bytes, bytes, bytes | None]:
 
 
 def _body(headers: list[tuple[bytes, bytes]], version: str) -> tuple[int, bool]:
-    """How long the body is, and whether it comes in chunks.
+    """The length of the body, and whether it comes in chunks.
 
     Raises:
         BadInput: The *headers* contradict each other, or ask for what is not done here.

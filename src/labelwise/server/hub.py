@@ -1,4 +1,4 @@
-"""What the clients of the Hugging Face Hub look up before they send a text.
+"""The look-ups of Hugging Face's clients, before they send a text.
 
 With ``HF_ENDPOINT`` set to this server, they find here the models that it serves.
 """
@@ -9,23 +9,46 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from labelwise.errors import BadInput, ModelNotFound, one_line
-from labelwise.server.front import header_value, json_response
+from labelwise.server.observe.record import record_of
+from labelwise.server.responses import header_value, json_response
+from labelwise.server.state import server_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from labelwise.core.catalogue import Catalogue, Entry
+    from labelwise.serving.catalogue import Catalogue, Entry
 
 TASK = "text-classification"
 _PROVIDER = "hf-inference"
-_MOST_LISTED = 1000
+_MAX_LISTED = 1000
+_STRING = {"type": "string"}
+_NUMBER = {"type": "integer", "minimum": 0, "maximum": 999_999_999}
+EXPAND = {
+    "name": "expand",
+    "in": "query",
+    "description": "Gives the fields of this name alone; may come several times.",
+    "schema": {"type": "array", "items": {"type": "string"}},
+}
+FILTERS = [
+    {"name": name, "in": "query", "description": description, "schema": kind}
+    for name, kind, description in (
+        ("search", _STRING, "Part of the id."),
+        ("author", _STRING, "The namespace."),
+        ("filter", _STRING, "A tag."),
+        ("pipeline_tag", _STRING, "The task."),
+        ("inference", _STRING, "warm, or none is given."),
+        ("inference_provider", _STRING, "hf-inference or all, or none is given."),
+        ("cursor", _NUMBER, "The number of models before the first."),
+        ("limit", _NUMBER, "The most models of a page."),
+    )
+]
 
 
 async def list_models(request: Request) -> Response:
     """The models that are served, filtered and in pages as on the Hub."""
     found = [entry for entry in _catalogue(request) if _matches(entry, request)]
-    first, most = _number(request, "cursor", 0), _number(request, "limit", _MOST_LISTED)
+    first, most = _number(request, "cursor", 0), _number(request, "limit", _MAX_LISTED)
     page = found[first : first + most]
     expand = _expand(request)
     response = json_response([_describe(entry, expand, listed=True) for entry in page])
@@ -39,7 +62,7 @@ async def show_model(request: Request) -> Response:
     """One model; a redirect where its id lacks the namespace."""
     name = request.path_params["model"]
     try:
-        entry: Entry = request.app.state.server.find(request)
+        entry = server_of(request).find(request)
     except ModelNotFound:
         return _not_found("RepoNotFound", "Repository not found")
     if name != entry.id:
@@ -61,8 +84,8 @@ async def list_tasks(request: Request) -> Response:
 
 
 async def who_am_i(request: Request) -> Response:
-    """Whom the server takes the caller for: anybody, or the holder of its access token."""
-    name = "anonymous" if request.app.state.server.access.is_open else "access-token"
+    """The caller: anybody, or the holder of the access token."""
+    name = record_of(request).caller.name
     access_token = {"displayName": name, "role": "read"}
     return json_response(
         {
@@ -78,8 +101,7 @@ async def who_am_i(request: Request) -> Response:
 
 
 def _catalogue(request: Request) -> Catalogue:
-    catalogue: Catalogue = request.app.state.server.catalogue
-    return catalogue
+    return server_of(request).catalogue
 
 
 def _describe(entry: Entry, expand: list[str], *, listed: bool) -> dict[str, Any]:
@@ -133,7 +155,7 @@ def _matches(entry: Entry, request: Request) -> bool:
 
 
 def _expand(request: Request) -> list[str]:
-    """What the caller wants to know; Python's client and JavaScript's spell it differently."""
+    """The fields that are asked for; Python's client and JavaScript's spell it differently."""
     asked = request.query_params
     return asked.getlist("expand") + asked.getlist("expand[]")
 

@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from labelwise import stops
-from labelwise.core.catalogue import Catalogue
-from labelwise.engine import processors
+from labelwise.engine import cpus
+from labelwise.engine.onnx.backend import Cpu
 from labelwise.errors import BadInput, one_line
 from labelwise.server.app import create_app
 from labelwise.server.http import Bounds, Connections
-from labelwise.server.logs import set_up
-from labelwise.server.watchdog import Watchdog
+from labelwise.server.observe.logs import set_up
+from labelwise.server.observe.watchdog import Watchdog
+from labelwise.server.state import server_in
+from labelwise.serving.catalogue import Catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -61,9 +63,9 @@ def serve(settings: Settings, config: Path | None = None) -> None:
         shows = sys.stderr is not None and sys.stderr.isatty()
         catalogue = Catalogue.load(
             settings.models,
-            streams=processors.streams(processors.available(), settings.copies),
+            backend=Cpu(cpus.streams(cpus.available(), settings.copies)),
             dtype=settings.dtype,
-            force=settings.force,
+            allow_unverified_int8=settings.allow_unverified_int8,
             progress=shows,
         )
         app = create_app(catalogue, settings)
@@ -119,17 +121,17 @@ async def _serve(
         watchdog = Watchdog(loop)
         greet()
         await stopped.wait()
-        app.state.server.end()
-        connections.ending = True
+        server_in(app).refuse_work()
+        connections.draining = True
         await asyncio.sleep(_LAST_CALL_SECONDS)  # what has arrived gets an answer
         listener.close()
-        whole = await connections.finish(request_timeout + _GRACE_SECONDS)
+        whole = await connections.drain(request_timeout + _GRACE_SECONDS)
         watchdog.stop()
     return whole
 
 
 def _allowed_connections() -> int:
-    """How many connections this process may have, beside the files that it needs.
+    """The number of connections that this process may have, beside the files that it needs.
 
     Raises:
         BadInput: They are too few to serve anybody.

@@ -16,21 +16,20 @@ from labelwise.errors import UnsupportedModel
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from labelwise.engine.blocks import Blocks, State
     from labelwise.engine.config import Config
-    from labelwise.engine.graph import Value
-    from labelwise.engine.layers import Layers
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """How one model reads ids and turns them into logits."""
+    """One model's way from tokens to logits."""
 
     vocabulary: int  # rows of the word table: every id is smaller
-    longest: int  # most ids of one text, special ids included
-    build: Callable[[Layers], Value]  # -> logits, (texts, labels)
+    longest: int  # most tokens of one text, special tokens included
+    build: Callable[[Blocks], State]  # -> logits, (texts, labels)
     base: str  # what the names of all weights but the head's begin with
     head: str  # the name of the last product: its weight has a row for each class
-    types: int = 1  # kinds of ids that are told apart; with 1, those of a second text are not
+    types: int = 1  # kinds of tokens that are told apart; with 1, those of a second text are not
     # The RoBERTa family counts positions from the id of its padding, and passes over that id.
     padding_id: int | None = None
 

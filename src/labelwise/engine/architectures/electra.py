@@ -10,24 +10,23 @@ from typing import TYPE_CHECKING
 from labelwise.engine.architectures import Architecture, bert
 
 if TYPE_CHECKING:
+    from labelwise.engine.blocks import Blocks, State
     from labelwise.engine.config import Config
-    from labelwise.engine.graph import Value
-    from labelwise.engine.layers import Layers
 
 
 def describe(config: Config) -> Architecture:
     """The architecture of an ``ElectraForSequenceClassification``."""
-    shape = bert.read_shape(config, width=256, heads=4, inner=1024)
-    width, names = shape.width, bert.layer_names(config, "electra.encoder")
+    layers = bert.read_layers(config, "electra.encoder", width=256, heads=4, inner=1024)
+    width = layers[0].attention.width
     narrow = config.integer("embedding_size", 128)
 
-    def build(layers: Layers) -> Value:
-        states = bert.embed(layers, config, "electra.embeddings", narrow, shape.epsilon)
+    def build(blocks: Blocks) -> State:
+        states = bert.embed(blocks, config, "electra.embeddings", narrow)
         if narrow != width:
-            states = layers.project(states, "electra.embeddings_project", width, narrow)
-        first = layers.encode(states, shape, names)
-        hidden = layers.dense(first, "classifier.dense", width, width, "gelu")
-        return layers.classify(hidden, "classifier.out_proj", width)
+            states = blocks.linear(states, "electra.embeddings_project", width, narrow)
+        first = bert.encode(blocks, states, layers)
+        hidden = blocks.activate(blocks.linear(first, "classifier.dense", width, width), "gelu")
+        return blocks.classify(hidden, "classifier.out_proj", width)
 
     words, positions, types = bert.table_rows(config)
     return Architecture(words, positions, build, "electra", "classifier.out_proj", types=types)

@@ -10,21 +10,20 @@ from typing import TYPE_CHECKING
 from labelwise.engine.architectures import Architecture, bert
 
 if TYPE_CHECKING:
+    from labelwise.engine.blocks import Blocks, State
     from labelwise.engine.config import Config
-    from labelwise.engine.graph import Value
-    from labelwise.engine.layers import Layers
 
 
 def describe(config: Config) -> Architecture:
     """The architecture of a ``RobertaForSequenceClassification``."""
-    shape = bert.read_shape(config)
-    width, names = shape.width, bert.layer_names(config, "roberta.encoder")
+    layers = bert.read_layers(config, "roberta.encoder")
+    width = layers[0].attention.width
 
-    def build(layers: Layers) -> Value:
-        states = bert.embed(layers, config, "roberta.embeddings", width, shape.epsilon)
-        first = layers.encode(states, shape, names)
-        hidden = layers.dense(first, "classifier.dense", width, width, "tanh")
-        return layers.classify(hidden, "classifier.out_proj", width)
+    def build(blocks: Blocks) -> State:
+        states = bert.embed(blocks, config, "roberta.embeddings", width)
+        first = bert.encode(blocks, states, layers)
+        hidden = blocks.activate(blocks.linear(first, "classifier.dense", width, width), "tanh")
+        return blocks.classify(hidden, "classifier.out_proj", width)
 
     words, positions, types = bert.table_rows(config)
     padding_id = config.integer("pad_token_id", 1, least=0, most=positions - 2)

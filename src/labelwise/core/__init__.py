@@ -1,1 +1,0 @@
-"""What stands between a caller and the engine: the model, packing, scores."""

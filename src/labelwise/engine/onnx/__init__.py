@@ -1,0 +1,1 @@
+"""The CPU backend: a graph of our own on ONNX Runtime."""

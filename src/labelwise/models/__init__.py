@@ -1,0 +1,1 @@
+"""A model: found, loaded, and what its logits mean."""

@@ -1,0 +1,1 @@
+"""The record of each request, metrics, logs, and the watchdog."""

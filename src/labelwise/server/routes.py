@@ -1,0 +1,115 @@
+"""Every route of the server, once.
+
+Of two paths that fit a request, the router takes the one that stands first. All else that knows of
+routes is derived from these records: OpenAPI, the metrics, the table of the documents, and the
+tests that walk over all routes.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from labelwise.server import hub, status
+from labelwise.server.classify import classification
+from labelwise.server.endpoint import Route
+from labelwise.server.wires import huggingface, tei
+
+_JSON = {"application/json": {"type": "object"}}
+_LIST = {"application/json": {"type": "array", "items": {"type": "object"}}}
+_TEXT = {"type": "string"}
+
+_classify = partial(classification, huggingface.WIRE)
+_look_up = partial(Route, cross_origin=True, answer=_JSON)
+_show_model = partial(
+    _look_up,
+    handler=hub.show_model,
+    name="show_model",
+    summary="One model; a redirect where its id lacks the namespace.",
+    scope="public",
+    parameters=[hub.EXPAND],
+    outcomes="200 307 404 500",
+)
+_info = partial(
+    Route,
+    handler=status.info,
+    name="info",
+    summary="What is served, and within which limits.",
+    answer=_JSON,
+    outcomes="200 500",
+)
+
+ROUTES = (
+    _classify("/", "classify_first"),
+    _info(path="/", operation="info_first", cross_origin=True),
+    _classify(
+        "/hf-inference/models/{model:path}/pipeline/text-classification", "classify_as_router_task"
+    ),
+    _classify("/hf-inference/models/{model:path}", "classify_as_router"),
+    _classify("/models/{model:path}", "classify"),
+    _classify("/pipeline/text-classification/{model:path}", "classify_as_pipeline"),
+    _classify("/api/inference-proxy/hf-inference/models/{model:path}", "classify_as_proxy"),
+    classification(tei.WIRE, "/predict"),
+    _look_up(
+        path="/api/models",
+        handler=hub.list_models,
+        name="list_models",
+        summary="The models that are served, filtered and in pages as on the Hub.",
+        scope="public",
+        parameters=[*hub.FILTERS, hub.EXPAND],
+        answer=_LIST,
+        outcomes="200 400 500",
+    ),
+    _show_model(path="/api/models/{model:path}/revision/{revision}", operation="show_revision"),
+    _show_model(path="/api/models/{model:path}"),
+    _look_up(
+        path="/api/tasks",
+        handler=hub.list_tasks,
+        name="list_tasks",
+        summary="The one task of this server, and its models; the first is the recommended one.",
+        scope="public",
+        outcomes="200 500",
+    ),
+    _look_up(
+        path="/api/whoami-v2",
+        handler=hub.who_am_i,
+        name="who_am_i",
+        summary="The caller: anybody, or the holder of the access token.",
+        outcomes="200 500",
+    ),
+    Route(
+        path="/health",
+        handler=status.health,
+        name="health",
+        summary="Whether a request would be answered: 200, or 503.",
+        scope="public",
+        answer=_JSON,
+        outcomes="200 500 503",
+    ),
+    Route(
+        path="/ready",
+        handler=status.ready,
+        name="ready",
+        summary="Whether a request would be taken now, and not refused because there are too many.",
+        scope="public",
+        answer=_JSON,
+        outcomes="200 500 503",
+    ),
+    Route(
+        path="/metrics",
+        handler=status.metrics,
+        name="metrics",
+        summary="Counts and times of this server, for Prometheus.",
+        scope="operate",
+        answer={"text/plain": _TEXT, "application/openmetrics-text": _TEXT},
+        outcomes="200 500",
+    ),
+    _info(path="/info"),
+    Route(
+        path="/openapi.json",
+        handler=status.openapi,
+        name="openapi",
+        summary="The routes and bodies of this server, as OpenAPI.",
+        answer=_JSON,
+        outcomes="200 500",
+    ),
+)

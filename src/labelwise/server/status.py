@@ -1,0 +1,73 @@
+"""Handlers about the server itself: health, readiness, metrics, limits, its own description."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+from labelwise import __version__
+from labelwise.server.openapi import describe
+from labelwise.server.responses import json_response
+from labelwise.server.state import server_of
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+
+async def health(request: Request) -> Response:
+    """Whether a request would be answered: 200, or 503."""
+    server = server_of(request)
+    error = server.unhealthy_reason()
+    return json_response({"error": error}, 503) if error else json_response({"status": "ok"})
+
+
+async def ready(request: Request) -> Response:
+    """Whether a request would be taken now, and not refused because there are too many."""
+    server = server_of(request)
+    error = server.unhealthy_reason()
+    if not error and server.batcher.overload():
+        error = "the server is busy: no text may wait now; try again in a second"
+    return json_response({"error": error}, 503) if error else json_response({"status": "ready"})
+
+
+async def metrics(request: Request) -> Response:
+    """Counts and times of this server, for Prometheus."""
+    server = server_of(request)
+    accept = request.headers.get("accept", "")
+    content, kind = await asyncio.to_thread(server.metrics.written, accept)  # takes milliseconds
+    return Response(content, headers={"content-type": kind})
+
+
+async def info(request: Request) -> Response:
+    """The models that are served, and the limits of requests."""
+    server = server_of(request)
+    entry, settings = server.catalogue.first, server.settings
+    labels = dict(enumerate(entry.model.labels))
+    return json_response(
+        {
+            "model_id": entry.id,
+            "model_sha": entry.sha,
+            "model_dtype": entry.model.dtype,
+            "device": entry.model.device,
+            "model_type": {
+                "classifier": {
+                    "id2label": {str(number): label for number, label in labels.items()},
+                    "label2id": {label: number for number, label in labels.items()},
+                }
+            },
+            "max_input_length": entry.model.tokenizer.limit,
+            "max_client_batch_size": settings.max_texts,
+            "max_characters": settings.max_characters,
+            "max_body_bytes": settings.max_body_bytes,
+            "max_waiting_texts": settings.max_waiting_texts,
+            "models": [model.id for model in server.catalogue],
+            "version": __version__,
+        }
+    )
+
+
+async def openapi(request: Request) -> Response:
+    """The routes and bodies of this server, as OpenAPI."""
+    return json_response(describe(server_of(request).routes))

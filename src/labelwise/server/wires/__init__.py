@@ -1,0 +1,1 @@
+"""Wires: one file for each form of requests and answers."""

@@ -1,0 +1,1 @@
+"""The service of classifications: the queue, the cache, what is served."""
