@@ -83,7 +83,7 @@ def test_texts_with_equal_ids_share_one_row_for_as_long_as_one_of_them_is_known(
 
 def test_a_key_is_of_the_model_the_text_its_pair_and_how_it_is_cut():
     keys = [
-        text_key(model, text, Tokenization(truncation, direction, max_length))
+        text_key(f"{model} {Tokenization(truncation, direction, max_length)}", text)
         for model in ("a", "b")
         for text in ("x y", ("x", "y"), ("x y", ""), ("", "x y"), ("xy", ""), ("x", "y "), "")
         for truncation in ("longest_first", "only_first")

@@ -15,10 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from labelwise.engine import architectures
+from labelwise.engine import architectures, blocks
 from labelwise.engine.checkpoint.checkpoint import Checkpoint
 from labelwise.engine.config import Config
 from labelwise.engine.cpus import Streams
+from labelwise.engine.onnx import blocks as onnx_blocks
 from labelwise.engine.onnx.blocks import GraphBlocks
 from labelwise.engine.onnx.graph import Graph
 from labelwise.engine.onnx.runner import Runner
@@ -250,3 +251,7 @@ def test_the_weights_are_let_go_once_the_runtime_has_them(small):
         assert released == ["graph"]
     finally:
         gc.enable()
+
+
+def test_the_backend_has_all_activations_and_no_others():
+    assert set(onnx_blocks._ACTIVATIONS) == set(blocks.ACTIVATIONS)

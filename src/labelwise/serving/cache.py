@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 if TYPE_CHECKING:
     import numpy as np
 
-    from labelwise.engine.tokenizer.tokenizer import Encoded, Text, Tokenization
+    from labelwise.engine.tokenizer.tokenizer import Encoded, Text
 
 Key = bytes
 
@@ -37,11 +37,11 @@ class Row:
         return self.full_length > self.length
 
 
-def text_key(namespace: str, text: Text, tokenization: Tokenization) -> Key:
-    """The key in the *namespace* of a model for *text*, made into tokens in that way."""
+def text_key(namespace: str, text: Text) -> Key:
+    """The key of *text* in the *namespace* of a model and a way to make tokens."""
     parts = text if isinstance(text, tuple) else (text,)
     lengths = ",".join(str(len(part)) for part in parts)
-    digest = blake2b(f"{namespace} {tokenization} {lengths} ".encode(), digest_size=_DIGEST_BYTES)
+    digest = blake2b(f"{namespace} {lengths} ".encode(), digest_size=_DIGEST_BYTES)
     for part in parts:
         digest.update(part.encode())
     return digest.digest()

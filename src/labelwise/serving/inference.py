@@ -135,8 +135,8 @@ class Inference(Forkable):
             encoded = await self._encoded(request, texts, numbers)
             del texts
             return InferenceResult(await self._run(request, encoded), cached=False, hits=0)
-        namespace = entry.cache_namespace
-        keys = [text_key(namespace, text, tokenization) for text in texts]
+        namespace = f"{entry.cache_namespace} {tokenization}"
+        keys = [text_key(namespace, text) for text in texts]
         known = {key: row for key in keys if (row := self._cache.get(key))}
         missing = {
             key: (text, number)
