@@ -82,14 +82,18 @@ class Batcher(Forkable):
         self._max_texts = max_texts
         self._max_seconds = max_seconds
         self._observe = observe
-        self._changed = Condition()  # its lock guards all that follows
-        self._queue = Queue(backend)
-        self._reading = Reading()
-        self._running: set[Batch] = set()
         self._threads: list[Thread] = []
         self._closing = False
-        self._full = False  # it was, and has not much less to do since
+        self._begin(Queue(backend))
         super().__init__()
+
+    def _begin(self, queue: Queue) -> None:
+        """Hold no work but that of *queue*."""
+        self._changed = Condition()  # its lock guards all that follows, and the two above
+        self._queue = queue
+        self._reading = Reading()
+        self._running: set[Batch] = set()
+        self._full = False  # it was, and has not much less to do since
 
     def __repr__(self) -> str:
         return f"<Batcher [{self._queue} | {len(self._running)} batches running]>"
@@ -107,11 +111,7 @@ class Batcher(Forkable):
 
     def renew(self) -> None:
         """Begin with an empty queue: what waits is the parent's. Engine threads start again."""
-        self._changed = Condition()
-        self._queue = self._queue.renewed()
-        self._reading = Reading()
-        self._running = set()
-        self._full = False
+        self._begin(self._queue.renewed())
         started, self._threads = self._threads, []
         if started:
             self.start()

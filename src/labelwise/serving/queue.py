@@ -117,7 +117,7 @@ class ModelQueue:
         return iter(self._by_age)
 
     def add(self, job: Job, number: int) -> None:
-        """*job* waits from now on; it is the so many-th that came to the queue."""
+        """*job* waits from now on; *number* counts the jobs that came to the queue."""
         self.tokens += job.waiting_tokens
         self._by_age[job] = number
         heapq.heappush(self._by_size, (job.size, number, job))
@@ -185,10 +185,10 @@ class Queue:
 
     def renewed(self) -> Queue:
         """An empty queue for the same models."""
-        queue = Queue(self._backend)
-        for model, line in self.by_model.items():
-            queue.register(model, line.seconds_per_token, line.seconds_per_character)
-        return queue
+        empty = Queue(self._backend)
+        for model, queue in self.by_model.items():
+            empty.register(model, queue.seconds_per_token, queue.seconds_per_character)
+        return empty
 
     def reserve(self, texts: int) -> None:
         """Hold places for so many *texts*, which are no job yet."""
@@ -217,17 +217,17 @@ class Queue:
     @property
     def jobs(self) -> int:
         """The number of jobs that wait."""
-        return sum(1 for line in self.by_model.values() for _ in line)
+        return sum(1 for queue in self.by_model.values() for _ in queue)
 
     @property
     def tokens(self) -> int:
         """The number of tokens that wait, of all models."""
-        return sum(line.tokens for line in self.by_model.values())
+        return sum(queue.tokens for queue in self.by_model.values())
 
     @property
     def seconds(self) -> float:
         """The seconds that one stream would work on what waits."""
-        return sum(line.tokens * line.seconds_per_token for line in self.by_model.values())
+        return sum(queue.tokens * queue.seconds_per_token for queue in self.by_model.values())
 
     def add(self, job: Job) -> None:
         """*job* waits from now on."""
@@ -239,9 +239,9 @@ class Queue:
         if not job.abandoned:
             job.abandoned = True
             self.texts -= job.waiting_texts
-            line = self.by_model[job.model]
-            line.tokens -= job.waiting_tokens
-            line.remove(job)
+            queue = self.by_model[job.model]
+            queue.tokens -= job.waiting_tokens
+            queue.remove(job)
 
     def drop_surplus(self, most: float) -> list[Job]:
         """The newest jobs that have not begun, dropped down to *most* seconds of one stream."""
@@ -253,7 +253,9 @@ class Queue:
 
     def _newest(self) -> Job | None:
         """The job that came last of those that have not begun."""
-        found = [newest for line in self.by_model.values() if (newest := line.newest()) is not None]
+        found = [
+            newest for queue in self.by_model.values() if (newest := queue.newest()) is not None
+        ]
         return max(found, key=lambda one: one[0], default=(0, None))[1]
 
     def seconds_before(self, job: Job) -> float:
@@ -262,9 +264,9 @@ class Queue:
         That is what is not larger, and what larger ones get of the turns of the oldest.
         """
         smaller, larger = job.tokens * self.by_model[job.model].seconds_per_token, 0.0
-        for line in self.by_model.values():
-            for other in line:
-                work = other.waiting_tokens * line.seconds_per_token
+        for queue in self.by_model.values():
+            for other in queue:
+                work = other.waiting_tokens * queue.seconds_per_token
                 if other.size <= job.size:
                     smaller += work
                 else:
@@ -282,20 +284,20 @@ class Queue:
         found = self._next(oldest=oldest)
         if found is None:
             return None
-        line, job = found
+        queue, job = found
         few = min(self._backend.batch_tokens, self._backend.share_tokens * self._streams)
         exclusive = may_be_exclusive and self.tokens < few
         batch = Batch(job.model, exclusive=exclusive)
-        most = line.tokens if exclusive else self._share(line.tokens, max(idle, 1))
+        most = queue.tokens if exclusive else self._share(queue.tokens, max(idle, 1))
         while not batch.texts or batch.tokens + len(job.texts[job.taken]) <= most:
             batch.take(job)
             if not job.waiting_texts:
-                line.remove(job)
-                following = line.first(oldest=oldest)
+                queue.remove(job)
+                following = queue.first(oldest=oldest)
                 if following is None:
                     break
                 job = following[1]
-        line.tokens -= batch.tokens
+        queue.tokens -= batch.tokens
         self.texts -= len(batch.texts)
         self._batches += 1
         return batch
@@ -312,13 +314,13 @@ class Queue:
         return min(self._backend.batch_tokens, now)
 
     def _next(self, *, oldest: bool) -> tuple[ModelQueue, Job] | None:
-        """The job that the next batch begins with, and its line."""
-        lines = self.by_model.values()
-        found = [(*first, line) for line in lines if (first := line.first(oldest=oldest))]
+        """The job that the next batch begins with, and the queue of its model."""
+        queues = self.by_model.values()
+        found = [(*first, queue) for queue in queues if (first := queue.first(oldest=oldest))]
         if not found:
             return None
-        _, job, line = min(found, key=lambda one: one[0])
-        return line, job
+        _, job, queue = min(found, key=lambda one: one[0])
+        return queue, job
 
 
 class Reading:
