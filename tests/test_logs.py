@@ -16,6 +16,7 @@ import pytest
 
 from labelwise.server.app import create_app
 from labelwise.server.observe.logs import JsonFormatter, TextFormatter
+from labelwise.server.routes import ROUTES
 from labelwise.serving.catalogue import Catalogue
 from labelwise.settings import Settings
 from serving import EMBEDDED, ask, command, until, within
@@ -24,7 +25,18 @@ MARK = "ZEBRA"  # stands for a text
 SECRET = "hf_secret"  # noqa: S105
 USUAL = {"time", "level", "logger", "message"}
 OF_A_REQUEST = USUAL | {
-    *("method", "route", "model", "status", "seconds", "texts", "tokens", "cached", "request_id")
+    *(
+        "client",
+        "method",
+        "route",
+        "model",
+        "status",
+        "seconds",
+        "texts",
+        "tokens",
+        "cached",
+        "request_id",
+    )
 }
 
 
@@ -110,7 +122,8 @@ def test_a_line_for_each_request_says_what_it_was(caplog):
         ask(f"{live.url}/models/nope", b"good", headers=wanted)
         ask(f"{live.url}/predict", {"inputs": "good"}, headers=wanted)
         ask(live.url, {"inputs": ["good"] * 4}, headers=wanted)
-        ask(f"{live.url}/health", method="HEAD", headers=wanted)
+        ask(f"{live.url}/health", headers=wanted)
+        ask(f"{live.url}/info", method="HEAD", headers=wanted)
         ask(f"{live.url}/nope", headers=wanted)
         leave(live)
         until(lambda: len(caplog.records) == 8)
@@ -121,18 +134,34 @@ def test_a_line_for_each_request_says_what_it_was(caplog):
         ("POST", "classify", "unknown", 404, 0, 0, 0),
         ("POST", "predict", EMBEDDED, 200, 1, 3, 1),
         ("POST", "classify", EMBEDDED, 413, 0, 0, 0),
-        ("HEAD", "health", "", 200, 0, 0, 0),
+        ("HEAD", "info", EMBEDDED, 200, 0, 0, 0),
         ("GET", "none", "", 404, 0, 0, 0),
         ("POST", "classify", EMBEDDED, None, 0, 0, 0),
     ]
     assert {one.request_id for one in caplog.records[:7]} == {"my-id"}
     assert all(0 < one.seconds < 30 for one in caplog.records)
+    assert {one.client for one in caplog.records} == {"127.0.0.1"}
     first, *_, unrouted, left = (one.getMessage() for one in caplog.records)
     assert re.fullmatch(
-        rf"POST classify {EMBEDDED} 200 in \d\.\d{{4}} s: 2 texts, 7 tokens, 0 cached; my-id", first
+        rf"127.0.0.1 POST classify {EMBEDDED} 200 in \d\.\d{{4}} s: 2 texts, 7 tokens, 0 cached; "
+        "my-id",
+        first,
     )
-    assert unrouted.startswith("GET none - 404 in ")
+    assert unrouted.startswith("127.0.0.1 GET none - 404 in ")
     assert f"{EMBEDDED} left in " in left
+
+
+def test_probes_are_logged_only_where_that_is_wanted(caplog):
+    caplog.set_level(logging.INFO, "labelwise.requests")
+    probes = [route.path for route in ROUTES if route.probe and "{" not in route.path]
+    for wanted in (False, True):
+        caplog.clear()
+        with within(log_requests=True, log_probes=wanted) as live:
+            for path in [*probes, f"/models/{EMBEDDED}/health", "/info"]:
+                ask(live.url + path)
+            until(lambda: [one.route for one in caplog.records][-1:] == ["info"])
+        assert len(caplog.records) == (len(probes) + 2 if wanted else 1)
+    assert {"/health", "/ready", "/metrics"} <= set(probes)
 
 
 def leave(live):
@@ -273,7 +302,7 @@ def test_text_is_the_default_and_its_greeting_as_ever(tmp_path):
     *greeting, line = live.log.read_text().splitlines()
     assert greeting[0] == f"Labelwise serves at {live.url}:"
     assert greeting[-1] == "Ctrl-C ends it."
-    assert re.match(rf"\S+Z INFO labelwise.requests: POST classify {EMBEDDED} 200 in ", line)
+    assert re.match(rf"\S+Z INFO labelwise.requests: 127.0.0.1 POST classify {EMBEDDED} 200", line)
     assert MARK not in live.log.read_text().upper()
 
 

@@ -172,7 +172,7 @@ def test_every_refusal_has_a_word():
         return [root, *(one for kind in root.__subclasses__() for one in kinds(kind))]
 
     words = {kind.reason for kind in kinds(LabelwiseError)}
-    assert words == {"", "too_large", "too_slow", "access_token", "head", "target"}
+    assert words == {"", "too_large", "too_slow", "access_token", "head", "target", "media_type"}
     assert words - {""} < set(REFUSALS)
     assert Overloaded("busy", 1, "texts").reason in REFUSALS
 
@@ -439,6 +439,7 @@ def test_each_reason_for_a_refusal_is_counted(model, monkeypatch):
         assert ask(url, b"w7").status == 401
         assert ask(url, b"w7", headers={"host": "evil.example"}).status == 403
         assert ask(url, b"w" * 4_000, headers=RIGHT).status == 413
+        assert ask(url, b"w7", headers=RIGHT | {"content-encoding": "br"}).status == 415
         right = f"authorization: {RIGHT['authorization']}\r\n"
         assert status(send(live, b"w", length=9, headers=right)) == 408
         live.server.bodies._held += 80_000_000

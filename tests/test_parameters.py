@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from math import inf, nan
 
+import numpy as np
 import pytest
 
 from labelwise import Classifier
@@ -25,11 +27,17 @@ def classify(tmp_path_factory):
     return Classifier(write_tokenizer(write_model(folder, values), values, 20))
 
 
-@pytest.mark.parametrize("value", [0, -1, 1.5, "2", True])
+@pytest.mark.parametrize("value", [0, -1, 1.5, "2", True, inf, nan, np.float64(1.5)])
 @pytest.mark.parametrize(("read", "name"), [(read_top_k, "top_k"), (read_max_length, "max_length")])
 def test_numbers_are_whole_and_from_one(read, name, value):
     with pytest.raises(BadInput, match=name):
         read(value)
+
+
+@pytest.mark.parametrize("value", [2, 2.0, np.int64(2), np.float64(2)])
+@pytest.mark.parametrize("read", [read_top_k, read_max_length])
+def test_a_whole_number_may_have_another_type(read, value):
+    assert read(value) == 2
 
 
 @pytest.mark.parametrize("name", ["default", "relu", "", 3, True])

@@ -11,17 +11,20 @@ import socket
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import pytest
 
 from labelwise import Classifier
+from labelwise.errors import BadInput
 from labelwise.server.routes import ROUTES
 from labelwise.serving.catalogue import Catalogue
 from marks import slow
 from padded import config, write_model, write_tokenizer
 from serving import EMBEDDED, Answer, ask, command, within
 
+HTTP_API = Path(__file__).parents[1] / "docs/http-api.md"
 NAME = EMBEDDED.partition("/")[2]
 MARK = "ZEBRA"  # stands for a text, which no error, header or log may repeat
 DEEP = 100_000
@@ -148,10 +151,10 @@ def test_without_a_model_the_first_one_answers(live):
     "model",
     [
         "org/nope",
-        f"{EMBEDDED}/",
+        f"{EMBEDDED}//",
         f"/{EMBEDDED}",
         EMBEDDED.upper(),
-        "",
+        "/",
         "%00",
         "%F0%9F%98%80",
         "%ff",
@@ -166,6 +169,49 @@ def test_an_unknown_model_is_not_found(model, live):
     answer = post(live, LIKE, f"/models/{model}")
     assert re.fullmatch("Model.* does not exist", refused(answer, 404))
     assert len(answer.body) < 1_500
+    assert EMBEDDED in answer.json["message"]
+    assert answer.headers["x-error-message"] == answer.json["message"]
+
+
+def test_an_unknown_model_is_answered_with_some_that_are_served(live, guarded):
+    answer = post(live, LIKE, "/models/org/nope")
+    five = f"{EMBEDDED}, one/twin, two/twin, plain, org/Odd-1.x__Y"
+    assert answer.json["message"] == f"served here: {five} and 2 more"
+    assert EMBEDDED not in post(guarded, LIKE, "/models/org/nope").body.decode()
+
+
+@pytest.mark.parametrize("model", [EMBEDDED, NAME])
+@pytest.mark.parametrize("rest", ["pipeline/feature-extraction", "v1/chat/completions"])
+def test_another_task_of_a_served_model_is_told_which_task_it_does(live, model, rest):
+    answer = post(live, LIKE, f"/models/{model}/{rest}")
+    assert refused(answer, 404) == f"Model {model}/{rest} does not exist"
+    assert f"{EMBEDDED} does text-classification here" in answer.json["message"]
+
+
+@pytest.mark.parametrize("path", [*OF_A_MODEL, "/predict"])
+def test_a_slash_at_the_end_is_as_good_as_none(path, live):
+    plain = post(live, LIKE, at(path))
+    assert (plain.status, plain.json) == (200, post(live, LIKE, at(path) + "/").json)
+    assert ask(f"{live.url}/health/").json == {"status": "ok"}
+
+
+@pytest.mark.parametrize("prefix", ["/models", "/hf-inference/models"])
+def test_a_model_has_its_own_health_and_info(prefix, live):
+    for name, full in ((EMBEDDED, EMBEDDED), (NAME, EMBEDDED), ("org/a", "org/a")):
+        url = f"{live.url}{prefix}/{name}"
+        assert ask(f"{url}/health").json == {"status": "ok"}
+        assert ask(f"{url}/info").json == ask(url).json
+        assert ask(url).json["model_id"] == full
+    unknown = f"{live.url}{prefix}/nope"
+    assert {ask(unknown + rest).status for rest in ("", "/health", "/info")} == {404}
+
+
+def test_a_model_is_not_called_like_a_route_behind_its_id(tmp_path):
+    folder = small_model(tmp_path)
+    for name in ("health", "info"):
+        assert [one.id for one in Catalogue.load([f"{name}={folder}"])] == [name]
+        with pytest.raises(BadInput, match=f"/models/org/{name} is a route of its own"):
+            Catalogue.load([f"org/{name}={folder}"])
 
 
 @pytest.mark.parametrize(
@@ -173,8 +219,8 @@ def test_an_unknown_model_is_not_found(model, live):
     [
         "/nope",
         "/models",
-        "/predict/",
-        "/health/",
+        "/predict//",
+        "/health//",
         "/docs",
         "/pipeline/fill-mask/a",
         "//",
@@ -186,6 +232,25 @@ def test_an_unknown_path_is_not_found(path, method, live):
     answer, _ = exchange(live, method, path)
     assert refused(answer, 404) == "Not Found"
     assert "x-evil" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "near"),
+    [
+        ("/helth", "/health"),
+        ("/Metrics", "/metrics"),
+        ("/model/org/m", "/models/{model}"),
+        ("/hf_inference/models/org/m", "/hf-inference/models/{model}"),
+        ("/api/model", "/api/models"),
+        ("/v1/chat/completions", None),
+        ("/" + "x" * 9_000, None),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_an_unknown_path_is_answered_with_the_nearest_route(path, near, live):
+    answer = ask(live.url + path)
+    assert refused(answer, 404) == "Not Found"
+    assert answer.json.get("message") == (f"the nearest route is {near}" if near else None)
 
 
 def test_flat_is_for_one_text(live):
@@ -259,7 +324,7 @@ def test_the_next_page_asks_for_the_same(live):
         (b"raw text", 1),
         (b" begins with a blank", 1),
         (b"42", 1),
-        (b"null", 1),
+        (b"true", 1),
         (b"\xef\xbb\xbfraw text", 1),
         (b'\xef\xbb\xbf{"inputs":["a","b"]}', 2),
         (b'{"x":' + b"[" * 99 + b"]" * 99 + b',"inputs":"a","options":{},"model":5}', 1),
@@ -487,7 +552,8 @@ BAD = {
     "deep list": (BRACKETS, ""),
     "no inputs": (b'{"ZEBRA":"ZEBRA"}', "inputs is missing"),
     "empty list": (b'{"inputs":[]}', "inputs"),
-    "null": (b'{"inputs":null}', "inputs"),
+    "null": (b"null", "null"),
+    "null inputs": (b'{"inputs":null}', "inputs"),
     "number": (b'{"inputs":5}', "inputs"),
     "list with a number": (b'{"inputs":["ZEBRA",5]}', "inputs"),
     "list of three": (b'{"inputs":[["ZEBRA","b","c"]]}', "inputs"),
@@ -639,6 +705,29 @@ def raw(live, sent):
             yield answers
 
 
+def test_a_caller_that_speaks_tls_is_told_to_the_log_once(tmp_path):
+    hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256))
+    with command(tmp_path) as live:
+        for _ in range(3):
+            with raw(live, hello) as answers:
+                assert answers.readline().startswith(b"HTTP/1.1 400")
+        assert post(live, LIKE).status == 200
+        assert live.log.read_text().count("ask it with http://, or put a proxy with TLS") == 1
+
+
+def test_pages_of_other_sites_may_read_every_header_that_is_described(live):
+    described = {
+        name for route in ROUTES if route.cross_origin for name in route.headers | route.sometimes
+    }
+    documented = {
+        *re.findall(r"\bx-[a-z-]+|retry-after|ratelimit(?:-policy)?", HTTP_API.read_text().lower())
+    }
+    sent_alone = {"x-request-timeout", "x-use-cache", "x-amzn-trace-id", "x-forwarded-for"}
+    exposed = {*post(live, LIKE).headers["access-control-expose-headers"].split(", ")}
+    assert described | (documented - sent_alone) <= exposed
+    assert {"link", "retry-after", "ratelimit", "x-error-code", "x-error-message"} <= exposed
+
+
 # What nobody may read
 
 
@@ -719,7 +808,8 @@ def test_every_path_is_closed_without_an_access_token_unless_it_is_public(path, 
 
 
 def test_public_paths_are_few_and_exist():
-    assert {path for path in PUBLIC if not path.startswith("/api/")} == {"/health", "/ready"}
+    of_models = {path for path in PUBLIC if path.startswith("/api/") or path.endswith("/health")}
+    assert PUBLIC - of_models == {"/ready"}
     assert not any(path in PUBLIC for path, method in ALL if method != "GET")
 
 

@@ -214,6 +214,7 @@ def check_refusal(answer):
     seconds = answer.headers["retry-after"]
     assert int(seconds) >= 1
     assert answer.headers["ratelimit"] == f'"inference";r=0;t={seconds}'
+    assert re.fullmatch(r'"inference";q=\d+;w=\d+', answer.headers["ratelimit-policy"])
     assert f"try again in {seconds} s" in answer.json["error"]
 
 

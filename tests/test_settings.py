@@ -141,6 +141,7 @@ GIVEN = {  # a setting: its flags, its variable, its line in the file, its value
     "request_timeout": (["--request-timeout", "9"], "9", "9", 9.0),
     "log_format": (["--log-format", "json"], "json", '"json"', "json"),
     "log_requests": (["--log-requests"], "1", "true", True),
+    "log_probes": (["--log-probes"], "1", "true", True),
 }
 
 

@@ -62,7 +62,7 @@ def predict(body):
         ({"text": "a"}, ["a"]),
         ({"text": "a", "text_pair": None}, ["a"]),
         ({"text": "a", "text_pair": "b"}, [("a", "b")]),
-        ({"text": "a", "text_pair": "", "more": {"x": [1]}}, [("a", "")]),
+        ({"text": "a", "text_pair": ""}, [("a", "")]),
         ([{"text": "a"}, "b", ["c", "d"]], ["a", "b", ("c", "d")]),
         ([["a", "b"]], [("a", "b")]),
         ([["a", "b"], ["c", "d"]], [("a", "b"), ("c", "d")]),
@@ -91,8 +91,8 @@ def test_a_list_of_one_is_not_a_single_text(inputs, single):
         (b"ends with a line\n", "ends with a line\n"),
         (b"5", "5"),
         (b"-1.50e3", "-1.50e3"),
-        (b"null", "null"),
         (b"true", "true"),
+        (b"nullify", "nullify"),
         (b"NaN", "NaN"),
         (b"\x00", "\x00"),
         ("żółw".encode(), "żółw"),
@@ -113,6 +113,11 @@ def test_an_empty_body_is_refused(body):
     assert "empty" in refusal(body)
 
 
+@pytest.mark.parametrize("body", [b"null", b" null\n", b"\xef\xbb\xbfnull"], ids=repr)
+def test_null_is_no_text(body):
+    assert refusal(body) == 'the body is null; send {"inputs": "your text"}'
+
+
 def test_unknown_keys_are_ignored_whatever_they_hold():
     assert texts({"options": {"use_cache": False}, "model": "x", "inputs": "a"}) == ["a"]
     assert texts(b'{"x":' + b"[" * 99 + b"]" * 99 + b',"inputs":"a"}') == ["a"]
@@ -120,11 +125,12 @@ def test_unknown_keys_are_ignored_whatever_they_hold():
 
 
 def test_of_equal_keys_the_last_counts():
-    query, unknown = read_query(
+    query, warnings = read_query(
         b'{"inputs":"a","parameters":{"top_k":1,"x":1},'
         b'"inputs":"b","parameters":{"top_k":2,"top_k":3,"y":1}}'
     )
-    assert (query.texts, query.parameters.top_k, unknown) == (["b"], 3, ["y"])
+    assert (query.texts, query.parameters.top_k) == (["b"], 3)
+    assert warnings == ["parameters; y is unknown and was ignored"]
 
 
 def test_unknown_parameters_are_named():
@@ -132,14 +138,64 @@ def test_unknown_parameters_are_named():
         "inputs": "a",
         "parameters": {"top_k": 1, "pading": True, "x y": [], MARK: {"top_k": 0}},
     }
-    query, unknown = read_query(json.dumps(body).encode())
-    assert (query.parameters.top_k, unknown) == (1, ["pading", "x y", MARK])
+    query, warnings = read_query(json.dumps(body).encode())
+    ignored = [f"parameters; {name} is unknown and was ignored" for name in ("pading", MARK)]
+    assert (query.parameters.top_k, [one for one in warnings if "not a name" not in one]) == (
+        1,
+        ignored,
+    )
+    assert len(warnings) == 3
+
+
+def test_at_most_ten_unknown_parameters_are_named():
+    body = {"inputs": "a", "parameters": {f"x{number}": 1 for number in range(30)}}
+    assert len(read_query(json.dumps(body).encode())[1]) == 10
+
+
+@pytest.mark.parametrize("name", ["top_k", "function_to_apply", "truncation", "max_length"])
+def test_a_parameter_beside_the_parameters_is_warned_of(name):
+    for value in (1, None, MARK, {"x": []}):
+        query, warnings = read_query(json.dumps({"inputs": "a", name: value}).encode())
+        assert (query.texts, query.parameters) == (["a"], None)
+        assert warnings == [
+            f"parameters; {name} was ignored: it belongs into the object parameters"
+        ]
+
+
+# Of each task: what the clients of the Hub send for it.
+OTHER_TASKS = {
+    "zero-shot-classification": {"inputs": MARK, "parameters": {"candidate_labels": [MARK]}},
+    "token-classification": {"inputs": MARK, "parameters": {"aggregation_strategy": "simple"}},
+    "fill-mask": {"inputs": "[MASK]", "parameters": {"targets": [MARK], "top_k": 1}},
+    "question-answering": {"inputs": {"question": MARK, "context": MARK}, "parameters": {}},
+    "table-question-answering": {"inputs": {"query": MARK, "table": {MARK: [MARK]}}},
+    "sentence-similarity": {"inputs": {"source_sentence": MARK, "sentences": [MARK]}},
+    "conversational": {"inputs": {"past_user_inputs": [], "generated_responses": [], "text": MARK}},
+    "summarization": {"inputs": MARK, "parameters": {"clean_up_tokenization_spaces": True}},
+    "translation": {"inputs": MARK, "parameters": {"src_lang": MARK, "tgt_lang": MARK}},
+    "text-generation": {"inputs": MARK, "parameters": {"max_new_tokens": 9}, "stream": False},
+}
+
+
+@pytest.mark.parametrize("task", OTHER_TASKS)
+def test_a_request_for_another_task_is_told_which_task_this_is(task):
+    message = refusal(OTHER_TASKS[task])
+    assert task in message
+    assert "this server does text-classification" in message
+
+
+@pytest.mark.parametrize(
+    "inputs", [{"text": "a", "textpair": MARK}, [{"text": "a", "label": MARK}]]
+)
+def test_an_object_has_a_text_and_a_pair_alone(inputs):
+    *_, name = inputs if isinstance(inputs, dict) else inputs[0]
+    assert refusal({"inputs": inputs}) == f"inputs: an object has text and text_pair, not {name}"
 
 
 @pytest.mark.parametrize("body", ["a", ["a"], {"inputs": "a"}, {"inputs": "a", "parameters": None}])
 def test_without_parameters_none_is_unknown(body):
-    query, unknown = read_query(json.dumps(body).encode())
-    assert (query.parameters, unknown) == (None, [])
+    query, warnings = read_query(json.dumps(body).encode())
+    assert (query.parameters, warnings) == (None, [])
 
 
 @pytest.mark.parametrize(
@@ -161,6 +217,7 @@ def test_a_parameter_is_shown_only_if_it_is_a_name(name, expected):
 def test_parameters_have_their_values():
     given = {"function_to_apply": "none", "top_k": 10**30, "truncation": "only_first"}
     assert parameters(**given, max_length=7) == Parameters(**given, max_length=7)
+    assert parameters(top_k=2.0, max_length=1e2) == Parameters(top_k=2, max_length=100)
     assert parameters(truncation=False) == Parameters(truncation=False)
     assert parameters(**dict.fromkeys(given)) == Parameters()
 
@@ -168,7 +225,7 @@ def test_parameters_have_their_values():
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("top_k", [0, -1, 1.0, 1.5, "2", "", True, [], {}, [1]]),
+        ("top_k", [0, -1, 0.0, 1.5, "2", "", True, [], {}, [1]]),
         ("max_length", [0, -1, 1.5, "2", True, [], {}]),
         ("function_to_apply", ["default", "Softmax", "", MARK, 1, True, [], ["softmax"], {}]),
         ("truncation", ["right", "", MARK, 1, 0, [], {}]),
@@ -348,15 +405,16 @@ def test_half_of_a_surrogate_pair_is_no_character(escaped, text):
 
 
 def test_half_of_a_surrogate_pair_changes_nothing_else():
-    query, unknown = read_query(
+    query, warnings = read_query(
         b'{"inputs":"\\ud800","\\ud801":{"\\ud802":["\\ud803"]},"x":' + b"1" * 5000 + b","
         b'"parameters":{"top_k":2,"truncation":null,"\\ud804":1,"y":1e999}}'
     )
     assert query.texts == ["\ufffd"]
     assert query.parameters == Parameters(top_k=2)
-    assert unknown == ["\ufffd", "y"]
+    names = ("(not a name)", "y")
+    assert warnings == [f"parameters; {name} is unknown and was ignored" for name in names]
     bad = b'{"inputs":"\\ud800","parameters":{"top_k":%s}}'
-    for number in (b"1.0", b"1e999", b"0", b"1" * 5000):
+    for number in (b"1.5", b"1e999", b"0", b"1" * 5000):
         assert refusal(bad % number).startswith("top_k must be ")
 
 

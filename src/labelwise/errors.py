@@ -9,11 +9,12 @@
     │   ├── MissingWeight    500  the checkpoint lacks a weight that the model needs
     │   └── UnsupportedModel 500  the file is fine; the engine does not know this kind of model
     ├── AccessDenied         401  no access token, or not the right one
-    ├── Overloaded           429  not now; the answer says when to come again
-    ├── RequestTimeout              408  the caller's request did not arrive in time
+    ├── RequestTimeout       408  the caller's request did not arrive in time
     ├── TargetTooLong        414  the URL of a request is longer than this server reads
-    ├── HeadTooLarge         431  so is the head of a request, or it has too many fields
-    ├── DeadlineExceeded              504  the answer was not ready in time
+    ├── UnsupportedMediaType 415  the body is of a kind, or packed in a way, that is not read here
+    ├── Overloaded           429  not now; the answer says when to come again
+    ├── HeadTooLarge         431  the head of a request is too long, or has too many fields
+    ├── DeadlineExceeded     504  the answer was not ready in time
     └── EngineFailed         500  the engine failed on a text, or ended while it had it
 
 Every message is one line that says what came and what to do next.
@@ -66,13 +67,18 @@ def lacks_memory(error: BaseException | None) -> bool:
 
 
 class LabelwiseError(Exception):
-    """The root of the tree. Never raised directly."""
+    """The root of the tree. Never raised directly.
+
+    Over HTTP, some messages are the words of Hugging Face's service, as its clients know them: then
+    *advice* is the next step, beside them.
+    """
 
     status: ClassVar[int] = 500
     reason: str = ""  # one word for why a request was refused; none where it was not
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, advice: str = "") -> None:
         super().__init__(one_line(message))  # names of files and weights come from strangers
+        self.advice = one_line(advice)
 
 
 class BadInput(LabelwiseError, ValueError):  # noqa: N818 - the noun says whose mistake it is
@@ -143,6 +149,13 @@ class TargetTooLong(LabelwiseError):  # noqa: N818
 
     status = 414
     reason = "target"
+
+
+class UnsupportedMediaType(LabelwiseError):  # noqa: N818
+    """The body of a request is of a kind, or packed in a way, that is not read here."""
+
+    status = 415
+    reason = "media_type"
 
 
 class HeadTooLarge(LabelwiseError):  # noqa: N818

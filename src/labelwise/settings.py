@@ -123,6 +123,12 @@ class Settings:
         click.BOOL,
         absent="no",
     )
+    log_probes: bool = _option(
+        False,  # noqa: FBT003 - a default
+        "With --log-requests, log also requests for health, readiness and metrics.",
+        click.BOOL,
+        absent="no",
+    )
 
     def __post_init__(self) -> None:
         """Check all values, as the command line does.

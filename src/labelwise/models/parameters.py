@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from numbers import Integral
 from typing import get_args
 
 from labelwise.engine.tokenizer.tokenizer import Truncation
@@ -40,7 +42,7 @@ def read_top_k(top_k: object) -> int | None:
     Raises:
         BadInput: It is not a whole number from 1.
     """
-    return _read_whole(top_k, ADVICE["top_k"])
+    return None if top_k is None else read_whole(top_k, ADVICE["top_k"])
 
 
 def read_truncation(truncation: object) -> Truncation:
@@ -66,7 +68,7 @@ def read_max_length(max_length: object) -> int | None:
     Raises:
         BadInput: It is not a whole number from 1.
     """
-    return _read_whole(max_length, ADVICE["max_length"])
+    return None if max_length is None else read_whole(max_length, ADVICE["max_length"])
 
 
 def check_padding(padding: object) -> None:
@@ -89,10 +91,12 @@ def check_batch_size(batch_size: object) -> None:
     Raises:
         BadInput: It is anything else.
     """
-    _read_whole(
-        batch_size,
-        "batch_size is a whole number from 1; leave it out: the engine makes its batches itself",
-    )
+    if batch_size is not None:
+        read_whole(
+            batch_size,
+            "batch_size is a whole number from 1; leave it out: the engine makes its batches "
+            "itself",
+        )
 
 
 def check_return_all_scores(value: object, top_k: int | None) -> None:
@@ -121,9 +125,15 @@ def check_device(device: object) -> None:
         )
 
 
-def _read_whole(value: object, advice: str) -> int | None:
-    if value is None:
-        return None
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise BadInput(advice)
-    return value
+def read_whole(value: object, advice: str) -> int:
+    """*value* as a whole number from 1; a number of another type, as 1.0, may be one.
+
+    Raises:
+        BadInput: It is none; the message is *advice*.
+    """
+    if isinstance(value, Integral | float) and not isinstance(value, bool):
+        with suppress(ValueError, OverflowError):  # of numbers that are not finite
+            number = int(value)
+            if number == value and number >= 1:
+                return number
+    raise BadInput(advice)

@@ -24,6 +24,7 @@ class Identity:
 
 
 ANYBODY = Identity("anonymous")
+_ADVICE = "send the header Authorization: Bearer ACCESS_TOKEN, with an access token of this server"
 _HOLDER = Identity("access-token")
 
 
@@ -52,7 +53,7 @@ class OneAccessToken:
         # The published page writes the header with a colon after "Bearer"; no client sends it.
         right = scheme.rstrip(":").lower() == "bearer"
         if not (right and hmac.compare_digest(_hash(given.strip()), self._hash)):
-            raise AccessDenied("Invalid username or password.")
+            raise AccessDenied("Invalid username or password.", advice=_ADVICE)
         return _HOLDER
 
 

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from labelwise.server.caller import cancel_after, held_bytes, read_timeout
 from labelwise.server.endpoint import Route
+from labelwise.server.media import check_media_type, decoded
 from labelwise.server.observe.record import record_of
 from labelwise.server.responses import header_value
 from labelwise.server.state import server_of
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from labelwise.server.wires.wire import Wire
 
-_OUTCOMES = "200 400 408 413 429 431 500 504 left"
+_OUTCOMES = "200 400 408 413 415 429 431 500 504 left"
 _TIMEOUT = {
     "name": "x-request-timeout",
     "in": "header",
@@ -80,10 +81,12 @@ async def classify(request: Request, wire: Wire) -> Response:
     server = server_of(request)
     entry = server.find(request)
     seconds = read_timeout(request, server.settings.request_timeout)
+    check_media_type(request)
     body = await server.bodies.read(request)
 
     started = perf_counter()
     async with cancel_after(request, seconds):
+        body = await decoded(request, body, server.aside, server.settings.max_body_bytes)
         with server.bodies.hold(len(body)):
             reading = partial(wire.read, body, request.query_params, server.settings.max_texts)
             asked = await server.aside.run(len(body), reading)

@@ -41,6 +41,7 @@ class Route:
     scope: Permission = "read"
     cross_origin: bool = False  # pages of other sites may ask
     classifies: bool = False
+    probe: bool = False  # asked again and again by machines that watch the server
     body: Content = field(default_factory=dict)
     example: Any = None  # of a JSON body
     parameters: Sequence[Mapping[str, Any]] = ()  # of OpenAPI, but for those of the path

@@ -40,6 +40,7 @@ _LATE_SECONDS = 0.1
 _PROBE_SECONDS = 0.25
 _DRAIN_PAUSE_SECONDS = 0.02
 _REFUSED_AT_ONCE = 100  # connections beyond the bound that are told so; more are closed in silence
+_TLS = b"\x16\x03"  # a handshake begins so
 _EMPTY_LINE = b"\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _STATUS_LINES = {
@@ -111,6 +112,7 @@ class Connections:
         # Those that wait for a request, the one that has waited longest first, and since when.
         self._idle: dict[Connection, float] = {}
         self._sweeps: asyncio.Task[None] | None = None
+        self._tls_logged = False
 
     def __len__(self) -> int:
         """The number of connections."""
@@ -119,6 +121,15 @@ class Connections:
     def start(self) -> None:
         """Keep an eye on times and sums from now on."""
         self._sweeps = asyncio.create_task(self._sweep())
+
+    def hint_at_tls(self) -> None:
+        """Log, once, that a caller speaks TLS, which is not spoken here."""
+        if not self._tls_logged:
+            self._tls_logged = True
+            _log.warning(
+                "a caller speaks TLS to this port, which is plain HTTP: ask it with http://, or "
+                "put a proxy with TLS in front; this is not logged again"
+            )
 
     def make(self) -> Connection:
         """A new connection, for the event loop to call."""
@@ -399,6 +410,8 @@ class Connection(asyncio.Protocol):
             reason = error.__context__
             if not isinstance(reason, LabelwiseError):
                 reason = BadInput("the request is not valid HTTP/1.1; use an HTTP client")
+                if part.startswith(_TLS):
+                    self._connections.hint_at_tls()
             self._refuse(reason)
 
     def _too_large(self) -> HeadTooLarge:

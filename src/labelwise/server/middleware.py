@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from labelwise.errors import BadInput, LabelwiseError
+from labelwise.errors import BadInput, LabelwiseError, Overloaded
 from labelwise.server.observe.record import RequestRecord
 from labelwise.server.responses import error_response, json_response
 from labelwise.settings import is_loopback
@@ -21,10 +21,15 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from labelwise.errors import Overloaded
-
 _REQUEST_ID = re.compile(r"[!-~]{1,200}")
-_EXPOSED = "x-compute-type, x-compute-time, x-request-id"
+# The headers that a page of another site may read, beside those that every page may.
+EXPOSED = (
+    *("x-compute-type", "x-compute-time", "x-request-id", "x-compute-characters"),
+    *("x-compute-tokens", "x-inference-id", "x-sha", "x-hf-warning", "x-total-time"),
+    *("x-tokenization-time", "x-queue-time", "x-inference-time", "retry-after", "ratelimit"),
+    *("ratelimit-policy", "x-error-code", "x-error-message", "x-repo-commit", "link", "etag"),
+    *("location", "accept-ranges", "content-range", "content-length", "www-authenticate", "allow"),
+)
 
 
 class RequestMiddleware:
@@ -33,8 +38,10 @@ class RequestMiddleware:
     With *hosts*, requests for any other host get 403: a page of another site whose name was made
     to lead here (DNS rebinding) cannot talk to a server on loopback. Where requests wait unread,
     *overload* may say that there is no room for texts: they are refused from their heads alone.
-    *report* is called once for each request: just after its answer, or when the caller has left
-    before.
+    *policy* is the header ``ratelimit-policy`` of all such answers. *report* is called once for
+    each request: just after its answer, or when the caller has left before.
+
+    A path with a slash at its end is the path without it.
     """
 
     def __init__(
@@ -42,10 +49,12 @@ class RequestMiddleware:
         app: ASGIApp,
         hosts: Iterable[str] | None,
         overload: Callable[[], Overloaded | None],
+        policy: str,
         report: Callable[[RequestRecord], None],
     ) -> None:
         self._app = app
         self._overload = overload
+        self._policy = policy
         self._report = report
         self._hosts = None if hosts is None else {host.lower().rstrip(".") for host in hosts}
 
@@ -55,7 +64,9 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        record = RequestRecord(scope["method"], _request_id(headers))
+        client = scope.get("client")
+        record = RequestRecord(scope["method"], _request_id(headers), client[0] if client else "")
+        scope["path"] = _without_slash(scope["path"])
         scope.setdefault("state", {})["record"] = record
         exchange = _Exchange(scope["state"], send, self._report)
         try:
@@ -69,6 +80,8 @@ class RequestMiddleware:
                 raise
             record.refusal = error.reason if isinstance(error, LabelwiseError) else ""
             answer = error_response(error, record.request_id)
+            if isinstance(error, Overloaded):
+                answer.headers["ratelimit-policy"] = self._policy
             await answer(scope, receive, exchange.send)
 
     def _choose(self, scope: Scope, headers: Headers) -> ASGIApp:
@@ -138,8 +151,14 @@ async def _refuse_host(scope: Scope, receive: Receive, send: Send) -> None:
 
 _CORS = [
     (b"access-control-allow-origin", b"*"),
-    (b"access-control-expose-headers", _EXPOSED.encode()),
+    (b"access-control-expose-headers", ", ".join(EXPOSED).encode()),
 ]
+
+
+def _without_slash(path: str) -> str:
+    """*path* without the slash at its end, if there is one and not two."""
+    ends = path != "/" and path.endswith("/") and not path.endswith("//")
+    return path[:-1] if ends else path
 
 
 def _request_id(headers: Headers) -> str:

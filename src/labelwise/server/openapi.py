@@ -7,8 +7,10 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from labelwise import __version__
+from labelwise.server.wires.json_bodies import schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -17,9 +19,13 @@ if TYPE_CHECKING:
 
 
 class Failure(msgspec.Struct):
-    """The reason why there is no answer, and what to do next, in one line."""
+    """The reason why there is no answer, and what to do next, in one line.
+
+    Where `error` is in the words of Hugging Face's service, `message` is the next step.
+    """
 
     error: str
+    message: str | UnsetType = UNSET
 
 
 _STATUSES = {
@@ -30,6 +36,7 @@ _STATUSES = {
     "404": "There is no such model, or path.",
     "408": "The body did not arrive in time.",
     "413": "The body, its texts or its characters are more than the server takes at once.",
+    "415": "The body is a form, or packed in a way that is not read: send JSON.",
     "429": "The server is busy; Retry-After says for how many seconds.",
     "431": "The head of the request is too long, or has too many fields.",
     "500": "The server failed; its log has more.",
@@ -49,7 +56,7 @@ def describe(routes: tuple[Route, ...]) -> dict[str, Any]:
     contents = [content for route in routes for content in (route.body, route.answer)]
     types = dict.fromkeys(kind for content in contents for kind in _types(content))
     schemas, components = msgspec.json.schema_components(
-        [*types, Failure], ref_template="#/components/schemas/{name}"
+        [*types, Failure], schema_hook=schema_of, ref_template="#/components/schemas/{name}"
     )
     known = dict(zip([*types, Failure], schemas, strict=True))
     paths: dict[str, Any] = {}

@@ -11,7 +11,8 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from labelwise.errors import AccessDenied, LabelwiseError, Overloaded
+from labelwise.errors import AccessDenied, LabelwiseError, Overloaded, UnsupportedMediaType
+from labelwise.server.media import ACCEPTED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +31,14 @@ def json_response(
     return Response(msgspec.json.encode(value), status, safe, "application/json")
 
 
+def refusal(message: str, status: int, headers: Mapping[str, str], *, advice: str = "") -> Response:
+    """An error: its *message*, and beside it the *advice*, if there is any."""
+    body = {"error": message}
+    if advice:  # Python's client shows the header, too
+        body, headers = body | {"message": advice}, {**headers, "x-error-message": advice}
+    return json_response(body, status, headers)
+
+
 def header_value(text: str) -> str:
     """*text* as the value of a header: all but visible ASCII and spaces is percent-encoded.
 
@@ -41,9 +50,10 @@ def header_value(text: str) -> str:
 def error_response(error: Exception, request_id: str = "") -> Response:
     """*error* for the caller: an object whose ``error`` is one line."""
     if isinstance(error, LabelwiseError):
-        return json_response({"error": str(error)}, error.status, _error_headers(error))
+        headers = _error_headers(error)
+        return refusal(str(error), error.status, headers, advice=error.advice)
     if isinstance(error, HTTPException):
-        return json_response({"error": error.detail}, error.status_code, dict(error.headers or {}))
+        return refusal(error.detail, error.status_code, error.headers or {})
     # The message of an unexpected error may quote a text: the log gets only its kind and place.
     place = traceback.extract_tb(error.__traceback__)[-1:]
     where = f"{place[0].filename}:{place[0].lineno}" if place else "nowhere"
@@ -59,4 +69,6 @@ def _error_headers(error: LabelwiseError) -> dict[str, str]:
     if isinstance(error, Overloaded):
         seconds = str(error.retry_after)
         return {"retry-after": seconds, "ratelimit": f'"inference";r=0;t={seconds}'}
+    if isinstance(error, UnsupportedMediaType):
+        return {"accept-encoding": ACCEPTED}
     return {}

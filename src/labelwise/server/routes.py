@@ -34,13 +34,28 @@ _info = partial(
     handler=status.info,
     name="info",
     summary="What is served, and within which limits.",
+    cross_origin=True,
     answer=_JSON,
     outcomes="200 500",
+)
+_health = partial(
+    Route,
+    handler=status.health,
+    name="health",
+    summary="Whether a request would be answered: 200, or 503.",
+    scope="public",
+    probe=True,
+    answer=_JSON,
+    outcomes="200 500 503",
 )
 
 ROUTES = (
     _classify("/", "classify_first"),
-    _info(path="/", operation="info_first", cross_origin=True),
+    _info(path="/", operation="info_first"),
+    _health(path="/models/{model:path}/health", operation="health_of_model"),
+    _health(path="/hf-inference/models/{model:path}/health", operation="health_as_router"),
+    _info(path="/models/{model:path}/info", operation="info_of_model"),
+    _info(path="/hf-inference/models/{model:path}/info", operation="info_as_router"),
     _classify(
         "/hf-inference/models/{model:path}/pipeline/text-classification", "classify_as_router_task"
     ),
@@ -48,6 +63,8 @@ ROUTES = (
     _classify("/models/{model:path}", "classify"),
     _classify("/pipeline/text-classification/{model:path}", "classify_as_pipeline"),
     _classify("/api/inference-proxy/hf-inference/models/{model:path}", "classify_as_proxy"),
+    _info(path="/models/{model:path}", operation="show_served_model"),
+    _info(path="/hf-inference/models/{model:path}", operation="show_served_as_router"),
     classification(tei.WIRE, "/predict"),
     _look_up(
         path="/api/models",
@@ -76,19 +93,12 @@ ROUTES = (
         summary="The caller: anybody, or the holder of the access token.",
         outcomes="200 500",
     ),
-    Route(
-        path="/health",
-        handler=status.health,
-        name="health",
-        summary="Whether a request would be answered: 200, or 503.",
-        scope="public",
-        answer=_JSON,
-        outcomes="200 500 503",
-    ),
+    _health(path="/health"),
     Route(
         path="/ready",
         handler=status.ready,
         name="ready",
+        probe=True,
         summary="Whether a request would be taken now, and not refused because there are too many.",
         scope="public",
         answer=_JSON,
@@ -98,6 +108,7 @@ ROUTES = (
         path="/metrics",
         handler=status.metrics,
         name="metrics",
+        probe=True,
         summary="Counts and times of this server, for Prometheus.",
         scope="operate",
         answer={"text/plain": _TEXT, "application/openmetrics-text": _TEXT},

@@ -35,6 +35,7 @@ class Server:
 
     def __init__(self, catalogue: Catalogue, settings: Settings, routes: Sequence[Route]) -> None:
         self.routes = tuple(routes)
+        self._unlogged = {route.name for route in routes if route.probe and not settings.log_probes}
         self.catalogue = catalogue
         self.settings = settings
         self.access: Access = OneAccessToken(settings.read_access_token())
@@ -75,7 +76,7 @@ class Server:
         """The model that *request* names in its path; the first one where it names none.
 
         Raises:
-            ModelNotFound: There is none of that name.
+            ModelNotFound: There is none of that name; the advice names some that there are.
         """
         record, name = record_of(request), request.path_params.get("model")
         record.model = UNKNOWN
@@ -94,7 +95,7 @@ class Server:
     def report(self, record: RequestRecord) -> None:
         """Count a request that has its outcome, and log it if the settings say so."""
         self.metrics.count(record)
-        if self.settings.log_requests:
+        if self.settings.log_requests and record.route not in self._unlogged:
             log_request(record)
 
     def refuse_work(self) -> None:

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 
 async def health(request: Request) -> Response:
-    """Whether a request would be answered: 200, or 503."""
+    """Whether a request would be answered, by a model of the path: 200, or 503."""
     server = server_of(request)
+    if "model" in request.path_params:
+        server.find(request)
     error = server.unhealthy_reason()
     return json_response({"error": error}, 503) if error else json_response({"status": "ok"})
 
@@ -41,9 +43,9 @@ async def metrics(request: Request) -> Response:
 
 
 async def info(request: Request) -> Response:
-    """The models that are served, and the limits of requests."""
+    """The model of the path, or the first; all that are served, and the limits of requests."""
     server = server_of(request)
-    entry, settings = server.catalogue.first, server.settings
+    entry, settings = server.find(request), server.settings
     labels = dict(enumerate(entry.model.labels))
     return json_response(
         {

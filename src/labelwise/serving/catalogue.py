@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from labelwise.engine.backend import Backend, Dtype
 
+_MAX_NAMED = 5  # models in an error
+_TAKEN_NAMES = {"health", "info"}  # of paths behind the id of a model
 _ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
@@ -92,7 +94,7 @@ class Catalogue:
         """The model with the id *name*, or the only one whose id ends so after its namespace.
 
         Raises:
-            ModelNotFound: There is none, or more than one.
+            ModelNotFound: There is none, or more than one; the advice names some that there are.
         """
         if name in self._entries:
             return self._entries[name]
@@ -102,7 +104,16 @@ class Catalogue:
         if found:
             ids = " or ".join(entry.id for entry in found)
             raise ModelNotFound(f"Model {name} is ambiguous here: name {ids}")
-        raise ModelNotFound(f"Model {name:.200} does not exist")
+        raise ModelNotFound(f"Model {name:.200} does not exist", advice=self._advice(name))
+
+    def _advice(self, name: str) -> str:
+        """The id that *name*, which is none, may be meant as; or some that there are."""
+        for entry in self:
+            if name.startswith((f"{entry.id}/", f"{entry.id.rpartition('/')[2]}/")):
+                return f"{entry.id} does text-classification here; leave out what follows its id"
+        served = [entry.id for entry in self]
+        more = f" and {len(served) - _MAX_NAMED} more" if len(served) > _MAX_NAMED else ""
+        return f"served here: {', '.join(served[:_MAX_NAMED])}{more}"
 
 
 def _load(
@@ -118,6 +129,11 @@ def _load(
         raise BadInput(
             f"{served_as!r:.200} cannot be the id of a model: an id is NAME or ORG/NAME, of "
             "letters, digits, - _ and .; give the folder one: ORG/NAME=FOLDER"
+        )
+    if served_as.partition("/")[2] in _TAKEN_NAMES:
+        raise BadInput(
+            f"{served_as:.200} cannot be the id of a model: /models/{served_as} is a route of its "
+            "own; give the model another id: ORG/NAME=FOLDER"
         )
     if dtype == "int8" and not allow_unverified_int8:
         agreement.check(location, source)

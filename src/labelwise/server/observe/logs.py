@@ -67,6 +67,7 @@ def log_request(record: RequestRecord) -> None:
     """Log a request that has its outcome: nothing of its texts, and no header but its id."""
     result = record.result
     fields = {
+        "client": record.client,
         "method": record.method,
         "route": record.route,
         "model": record.model,
@@ -77,9 +78,13 @@ def log_request(record: RequestRecord) -> None:
         "cached": result.hits if result else 0,
         "request_id": record.request_id,
     }
-    shown = fields | {"model": record.model or "-", "status": record.status or "left"}
+    shown = fields | {
+        "client": record.client or "-",
+        "model": record.model or "-",
+        "status": record.status or "left",
+    }
     _requests.info(
-        "%(method)s %(route)s %(model)s %(status)s in %(seconds).4f s: %(texts)d texts, "
+        "%(client)s %(method)s %(route)s %(model)s %(status)s in %(seconds).4f s: %(texts)d texts, "
         "%(tokens)d tokens, %(cached)d cached; %(request_id)s",
         shown,
         extra=fields,

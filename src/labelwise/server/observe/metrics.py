@@ -31,6 +31,7 @@ from labelwise.errors import (
     RequestTimeout,
     TargetTooLong,
     TooLarge,
+    UnsupportedMediaType,
 )
 from labelwise.server.observe.record import NO_ROUTE, UNKNOWN
 
@@ -134,7 +135,14 @@ REFUSALS = (
     *get_args(Busy),
     *(
         kind.reason
-        for kind in (TooLarge, RequestTimeout, TargetTooLong, HeadTooLarge, AccessDenied)
+        for kind in (
+            TooLarge,
+            RequestTimeout,
+            TargetTooLong,
+            HeadTooLarge,
+            AccessDenied,
+            UnsupportedMediaType,
+        )
     ),
     "host",
 )

@@ -25,6 +25,7 @@ class RequestRecord:
 
     method: str
     request_id: str
+    client: str = ""  # the address that the request came from
     started: float = field(default_factory=perf_counter)
     route: str = NO_ROUTE
     caller: Identity = ANYBODY

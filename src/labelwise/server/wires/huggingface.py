@@ -15,15 +15,15 @@ from labelwise.engine.tokenizer.tokenizer import Text, Tokenization, Truncation
 from labelwise.errors import BadInput
 from labelwise.models.parameters import ADVICE, read_truncation
 from labelwise.models.scores import Function
-from labelwise.server.wires.json_bodies import as_text, decode, decoder, shown
+from labelwise.server.wires.json_bodies import Whole, as_text, decode, decoder, shown
 from labelwise.server.wires.wire import ANSWERS, Wire, encode
 from labelwise.serving.classification import ClassifyRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 
-class Pair(msgspec.Struct):
+class Pair(msgspec.Struct, forbid_unknown_fields=True):
     """A text, with a second one where the model compares two."""
 
     text: str
@@ -38,8 +38,8 @@ class Parameters(msgspec.Struct):
         Meta(description="From logits to scores. Default: the model's own function."),
     ] = None
     top_k: Annotated[
-        Annotated[int, Meta(ge=1)] | None,
-        Meta(description="Limits the answer to so many labels, the best. Default: all."),
+        Whole | None,
+        Meta(description="The most labels in the answer, the best first. Default: all."),
     ] = None
     truncation: Annotated[
         bool | Truncation | None,
@@ -49,7 +49,7 @@ class Parameters(msgspec.Struct):
         ),
     ] = None
     max_length: Annotated[
-        Annotated[int, Meta(ge=1)] | None,
+        Whole | None,
         Meta(description="Fewer tokens than the model reads."),
     ] = None
 
@@ -98,6 +98,15 @@ class Query(msgspec.Struct):
         return not isinstance(self.inputs, list)
 
 
+class _Received(Query):
+    """A query as it comes, with the parameters that stand beside `parameters` by mistake."""
+
+    function_to_apply: msgspec.Raw | UnsetType = UNSET
+    top_k: msgspec.Raw | UnsetType = UNSET
+    truncation: msgspec.Raw | UnsetType = UNSET
+    max_length: msgspec.Raw | UnsetType = UNSET
+
+
 class _Options(msgspec.Struct):
     """The one option that counts."""
 
@@ -110,14 +119,36 @@ class _Names(msgspec.Struct):
     parameters: dict[str, msgspec.Raw] | UnsetType | None = UNSET
 
 
-_Body = Query | str | Items
-_KNOWN = frozenset(Parameters.__struct_fields__)
+_Body = _Received | str | Items
+_KNOWN = Parameters.__struct_fields__
 
+# The inputs and parameters of other tasks, whose callers would take labels for their own answer.
+_OF_OTHER_TASKS = {
+    name: f"{name} belongs to {task}, and this server does text-classification: send texts, and "
+    f"of {', '.join(_KNOWN)} what is needed"
+    for task, names in {
+        "zero-shot-classification": "candidate_labels hypothesis_template multi_label",
+        "token-classification": "aggregation_strategy ignore_labels stride",
+        "fill-mask": "targets",
+        "question-answering": "question context align_to_words doc_stride max_answer_len "
+        "max_question_len max_seq_len handle_impossible_answer",
+        "table-question-answering": "table query sequential",
+        "sentence-similarity": "source_sentence sentences",
+        "conversational": "past_user_inputs generated_responses",
+        "summarization or translation": "generate_parameters clean_up_tokenization_spaces",
+        "translation": "src_lang tgt_lang",
+        "text-generation": "max_new_tokens min_new_tokens do_sample temperature top_p typical_p "
+        "return_full_text repetition_penalty frequency_penalty best_of stop",
+        "visual-question-answering": "image",
+    }.items()
+    for name in names.split()
+}
 # What to send instead of what came, by where it was found.
 _ADVICE = {
     "inputs": "inputs must be a string, an object with text and text_pair, or a list of them",
     **ADVICE,
     "parameters": "parameters must be an object",
+    **_OF_OTHER_TASKS,
 }
 
 
@@ -131,7 +162,7 @@ def read(body: bytes, query: Mapping[str, str], max_texts: int) -> ClassifyReque
     flat = query.get("flat", "false")
     if flat not in {"true", "false"}:
         raise BadInput("the query parameter flat must be true or false")
-    asked, unknown = read_query(body, max_texts)
+    asked, warnings = read_query(body, max_texts)
     parameters = asked.parameters or Parameters()
     return ClassifyRequest(
         asked.texts,
@@ -140,12 +171,12 @@ def read(body: bytes, query: Mapping[str, str], max_texts: int) -> ClassifyReque
         top_k=parameters.top_k,
         tokenization=parameters.tokenization,
         bypass_cache=asked.bypass_cache,
-        warnings=[f"parameters; {shown(name)} is unknown and was ignored" for name in unknown[:10]],
+        warnings=warnings,
     )
 
 
 def read_query(body: bytes, max_texts: int) -> tuple[Query, list[str]]:
-    """The query in *body*, and the names of its parameters that are not known.
+    """The query in *body*, and warnings about the parameters that were ignored.
 
     A body that begins with a brace, a bracket or a quotation mark is JSON; any other is the text.
 
@@ -154,17 +185,40 @@ def read_query(body: bytes, max_texts: int) -> tuple[Query, list[str]]:
         TooLarge: It has far more values than *max_texts* need.
     """
     body = body.removeprefix(codecs.BOM_UTF8)
-    if not body.strip():
-        raise BadInput('the body is empty; send {"inputs": "your text"}')
-    if body.lstrip()[:1] not in b'{["':
+    stripped = body.strip()
+    if stripped in {b"", b"null"}:
+        came = "null" if stripped else "empty"
+        raise BadInput(f'the body is {came}; send {{"inputs": "your text"}}')
+    if stripped[:1] not in b'{["':
         return Query(as_text(body)), []
     query = decode(body, _Body, max_texts, _ADVICE)
-    if not isinstance(query, Query):
+    if not isinstance(query, _Received):
         return Query(query), []
-    names = (
-        None if query.parameters is None else decode(body, _Names, max_texts, _ADVICE).parameters
-    )
-    return query, [name for name in names or () if name not in _KNOWN]
+    return query, [*_unknown(query, body, max_texts), *_misplaced(query)]
+
+
+def _unknown(query: Query, body: bytes, max_texts: int) -> Iterator[str]:
+    """Warnings about parameters in *body*, the JSON of *query*, that are not known.
+
+    Raises:
+        BadInput: One belongs to another task.
+    """
+    names = None
+    if query.parameters is not None:
+        names = decode(body, _Names, max_texts, _ADVICE).parameters
+    unknown = [name for name in names or () if name not in _KNOWN]
+    for name in unknown:
+        if name in _OF_OTHER_TASKS:
+            raise BadInput(_OF_OTHER_TASKS[name])
+    for name in unknown[:10]:
+        yield f"parameters; {shown(name)} is unknown and was ignored"
+
+
+def _misplaced(query: _Received) -> Iterator[str]:
+    """Warnings about parameters that stand beside `parameters`."""
+    for name in _KNOWN:
+        if getattr(query, name) is not UNSET:
+            yield f"parameters; {name} was ignored: it belongs into the object parameters"
 
 
 def _text(item: Item) -> Text:
@@ -178,7 +232,7 @@ def _text(item: Item) -> Text:
 # A text that may come bare: behind its blanks something begins that is no JSON.
 _BARE = r"""^[ \t-\r]*[^ \t-\r{\["\ufeff]"""
 _NO_JSON_TEXT = {
-    "type": ["number", "boolean", "null"],
+    "type": ["number", "boolean"],
     "description": "Read as text, digit by digit.",
 }
 

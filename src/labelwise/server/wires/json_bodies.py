@@ -12,6 +12,7 @@ import msgspec
 
 from labelwise.engine.nesting import TooManyValues, check_depth
 from labelwise.errors import BadInput, TooLarge
+from labelwise.models.parameters import read_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,10 +29,11 @@ _HALF = re.compile(rb"%b(?!%b)|%b(?<!%b%b)" % (_FIRST, _SECOND, _SECOND, _FIRST,
 # What msgspec says: what is wrong, which may quote a text, and where.
 _REASON = re.compile(r"(.*?)(?: - at `\$([\w.\[\]]*)`)?", re.DOTALL)
 _TYPES = re.compile(r"Expected `[\w| ]+`, got `([\w| ]+)`")
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 
 
 def decode(body: bytes, into: Any, max_texts: int, advice: Mapping[str, str]) -> Any:
-    """*body*, which is JSON, as a value of the type *into*.
+    """*body*, which is JSON, as a value of the type *into*, which may use `Whole`.
 
     Half of a surrogate pair, which is no character, is read as U+FFFD.
 
@@ -68,7 +70,28 @@ def decode(body: bytes, into: Any, max_texts: int, advice: Mapping[str, str]) ->
         raise _malformed(body) from None
 
 
-decoder = cache(msgspec.json.Decoder)
+class Whole(int):
+    """A whole number from 1. In JSON, 1.0 is one as well."""
+
+
+def schema_of(kind: type) -> dict[str, Any]:
+    """The JSON schema of `Whole`, for msgspec."""
+    if kind is Whole:
+        return {"type": "integer", "minimum": 1}
+    raise NotImplementedError
+
+
+def _hook(kind: type, value: Any) -> Any:
+    """*value* as a `Whole`, for msgspec."""
+    if kind is Whole:
+        return Whole(read_whole(value, "not a whole number from 1"))
+    raise NotImplementedError
+
+
+@cache
+def decoder(into: Any) -> msgspec.json.Decoder[Any]:
+    """The decoder of JSON for the type *into*."""
+    return msgspec.json.Decoder(into, dec_hook=_hook)
 
 
 def shown(name: str) -> str:
@@ -132,6 +155,9 @@ def _explained(reason: str, advice: Mapping[str, str]) -> str:
     what, path = _REASON.fullmatch(reason).groups("")  # type: ignore[union-attr]  # any text does
     if what == "Object missing required field `inputs`":
         return 'inputs is missing; send {"inputs": "your text"}'
+    if unknown := _UNKNOWN.fullmatch(what):
+        name = unknown[1]
+        return advice.get(name) or f"inputs: an object has text and text_pair, not {shown(name)}"
     types = _TYPES.fullmatch(what)
     came = f"; got {types[1]}" if types else ""
     names = [name for name in advice if re.search(rf"\b{name}\b", path)]
