@@ -158,7 +158,7 @@ def test_a_parameter_beside_the_parameters_is_warned_of(name):
         query, warnings = read_query(json.dumps({"inputs": "a", name: value}).encode())
         assert (query.texts, query.parameters) == (["a"], None)
         assert warnings == [
-            f"parameters; {name} was ignored: it belongs into the object parameters"
+            f"parameters; {name} was ignored: it belongs in the object parameters"
         ]
 
 

@@ -124,8 +124,8 @@ _KNOWN = Parameters.__struct_fields__
 
 # The inputs and parameters of other tasks, whose callers would take labels for their own answer.
 _OF_OTHER_TASKS = {
-    name: f"{name} belongs to {task}, and this server does text-classification: send texts, and "
-    f"of {', '.join(_KNOWN)} what is needed"
+    name: f"{name} belongs to {task}, and this server does text-classification: send inputs, "
+    f"with none or some of the parameters {', '.join(_KNOWN)}"
     for task, names in {
         "zero-shot-classification": "candidate_labels hypothesis_template multi_label",
         "token-classification": "aggregation_strategy ignore_labels stride",
@@ -218,7 +218,7 @@ def _misplaced(query: _Received) -> Iterator[str]:
     """Warnings about parameters that stand beside `parameters`."""
     for name in _KNOWN:
         if getattr(query, name) is not UNSET:
-            yield f"parameters; {name} was ignored: it belongs into the object parameters"
+            yield f"parameters; {name} was ignored: it belongs in the object parameters"
 
 
 def _text(item: Item) -> Text:
