@@ -302,11 +302,11 @@ def test_the_count_of_each_outcome_is_that_of_the_callers(model):
     for (_, outcome), number in outcomes(found).items():
         counted[int(outcome)] += number
     assert counted == seen
-    assert set(seen) == {200, 204, 400, 401, 403, 404, 405, 413, 429, 504}
+    assert set(seen) == {200, 204, 400, 401, 403, 404, 405, 422, 429, 504}
     refused = sum(value(found, "refusals_total", reason=why) for why in REFUSALS[:5])
     assert refused == seen[429]
     assert value(found, "refusals_total", reason="access_token") == seen[401]
-    assert value(found, "refusals_total", reason="too_large") == seen[413]
+    assert value(found, "refusals_total", reason="too_large") == seen[422]
     assert value(found, "refusals_total", reason="host") == seen[403]
 
 

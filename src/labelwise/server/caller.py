@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
 
-from labelwise.errors import BadInput, DeadlineExceeded, Overloaded, RequestTimeout, TooLarge
+from labelwise.errors import (
+    BadInput,
+    BodyTooLarge,
+    DeadlineExceeded,
+    Overloaded,
+    RequestTimeout,
+    UnsupportedMediaType,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -46,7 +53,7 @@ class Bodies:
         """The body of *request*.
 
         Raises:
-            TooLarge: It is too long; what was read of it is forgotten.
+            BodyTooLarge: It is too long; what was read of it is forgotten.
             RequestTimeout: No byte came for half a minute, or too few in all the time.
             Overloaded: Too many long requests come at once, or the server ends.
             ClientDisconnect: The caller left.
@@ -120,8 +127,10 @@ class Bodies:
         if self._held > max(self._most, _MAX_HELD) + more:
             raise Overloaded("too many long requests at once; try again in 1 s", 1, "bodies")
 
-    def _too_large(self) -> TooLarge:
-        return TooLarge(f"the body is longer than {self._most} bytes; send fewer texts a request")
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(
+            f"the body is longer than {self._most} bytes; send fewer texts a request"
+        )
 
     def _refusal(self) -> Overloaded:
         ends = "the server is ending; send the request again, to another or later"
@@ -133,6 +142,22 @@ def held_bytes(texts: Sequence[Text]) -> int:
     return sum(
         getsizeof(part) for text in texts for part in ((text,) if isinstance(text, str) else text)
     )
+
+
+def check_json(request: Request) -> None:
+    """Accept a body that its content type calls JSON.
+
+    Raises:
+        UnsupportedMediaType: The content type is another, or missing.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and not (
+        kind.startswith("application/") and kind.endswith("+json")
+    ):
+        raise UnsupportedMediaType(
+            "the content type is not application/json; send the header "
+            "content-type: application/json"
+        )
 
 
 def read_timeout(request: Request, usual: float) -> float:

@@ -11,9 +11,9 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from labelwise.errors import BadInput, LabelwiseError
+from labelwise.errors import BadInput, LabelwiseError, WrongHost
 from labelwise.server.observe.record import RequestRecord
-from labelwise.server.responses import error_response, json_response
+from labelwise.server.responses import error_response
 from labelwise.settings import is_loopback
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from labelwise.errors import Overloaded
+    from labelwise.server.wires.wire import Failure
 
 _REQUEST_ID = re.compile(r"[!-~]{1,200}")
 _EXPOSED = "x-compute-type, x-compute-time, x-request-id"
@@ -33,8 +34,8 @@ class RequestMiddleware:
     With *hosts*, requests for any other host get 403: a page of another site whose name was made
     to lead here (DNS rebinding) cannot talk to a server on loopback. Where requests wait unread,
     *overload* may say that there is no room for texts: they are refused from their heads alone.
-    *report* is called once for each request: just after its answer, or when the caller has left
-    before.
+    *failure_at* gives the form of errors at a path. *report* is called once for each request: just
+    after its answer, or when the caller has left before.
     """
 
     def __init__(
@@ -42,10 +43,12 @@ class RequestMiddleware:
         app: ASGIApp,
         hosts: Iterable[str] | None,
         overload: Callable[[], Overloaded | None],
+        failure_at: Callable[[str], type[Failure]],
         report: Callable[[RequestRecord], None],
     ) -> None:
         self._app = app
         self._overload = overload
+        self._failure_at = failure_at
         self._report = report
         self._hosts = None if hosts is None else {host.lower().rstrip(".") for host in hosts}
 
@@ -68,7 +71,8 @@ class RequestMiddleware:
             if exchange.answered:
                 raise
             record.refusal = error.reason if isinstance(error, LabelwiseError) else ""
-            answer = error_response(error, record.request_id)
+            failure = self._failure_at(scope["path"])
+            answer = error_response(error, failure, record.request_id)
             await answer(scope, receive, exchange.send)
 
     def _choose(self, scope: Scope, headers: Headers) -> ASGIApp:
@@ -84,7 +88,9 @@ class RequestMiddleware:
         if refusal is not None:
             raise refusal
         if self._refuses(headers.get("host")):
-            return _refuse_host
+            raise WrongHost(
+                "this server does not answer for the host that was asked for; see --allowed-host"
+            )
         return _everything if scope["path"] == "*" else self._app
 
     def _refuses(self, host: str | None) -> bool:
@@ -128,12 +134,6 @@ async def _everything(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["method"] != "OPTIONS":
         raise BadInput(f"the target * is for OPTIONS alone; give {scope['method']} a path")
     await Response(status_code=204, headers=methods)(scope, receive, send)
-
-
-async def _refuse_host(scope: Scope, receive: Receive, send: Send) -> None:
-    scope["state"]["record"].refusal = "host"
-    error = "this server does not answer for the host that was asked for; see --allowed-host"
-    await json_response({"error": error}, 403)(scope, receive, send)
 
 
 _CORS = [

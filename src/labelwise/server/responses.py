@@ -8,13 +8,20 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import msgspec
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from labelwise.errors import AccessDenied, LabelwiseError, Overloaded
+from labelwise.errors import (
+    AccessDenied,
+    InternalError,
+    LabelwiseError,
+    MethodNotAllowed,
+    Overloaded,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from labelwise.server.wires.wire import Failure
 
 _log = logging.getLogger(__name__)
 
@@ -38,24 +45,25 @@ def header_value(text: str) -> str:
     return text if text.isascii() and text.isprintable() else quote(text, safe=_VISIBLE)
 
 
-def error_response(error: Exception, request_id: str = "") -> Response:
-    """*error* for the caller: an object whose ``error`` is one line."""
-    if isinstance(error, LabelwiseError):
-        return json_response({"error": str(error)}, error.status, _error_headers(error))
-    if isinstance(error, HTTPException):
-        return json_response({"error": error.detail}, error.status_code, dict(error.headers or {}))
+def error_response(error: Exception, failure: type[Failure], request_id: str) -> Response:
+    """*error* for the caller, in the form of *failure*."""
+    told = error if isinstance(error, LabelwiseError) else _unexpected(error, request_id)
+    return json_response(failure.of(told), failure.status(type(told)), _error_headers(told))
+
+
+def _unexpected(error: Exception, request_id: str) -> InternalError:
     # The message of an unexpected error may quote a text: the log gets only its kind and place.
     place = traceback.extract_tb(error.__traceback__)[-1:]
     where = f"{place[0].filename}:{place[0].lineno}" if place else "nowhere"
     _log.error("request %s failed: %s at %s", request_id, type(error).__name__, where)
-    return json_response(
-        {"error": f"internal error; the server's log has more under request id {request_id}"}, 500
-    )
+    return InternalError(f"internal error; the server's log has more under request id {request_id}")
 
 
 def _error_headers(error: LabelwiseError) -> dict[str, str]:
     if isinstance(error, AccessDenied):
         return {"www-authenticate": _CHALLENGE}
+    if isinstance(error, MethodNotAllowed):
+        return {"allow": error.allow}
     if isinstance(error, Overloaded):
         seconds = str(error.retry_after)
         return {"retry-after": seconds, "ratelimit": f'"inference";r=0;t={seconds}'}

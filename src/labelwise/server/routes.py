@@ -12,7 +12,7 @@ from functools import partial
 from labelwise.server import hub, status
 from labelwise.server.classify import classification
 from labelwise.server.endpoint import Route
-from labelwise.server.wires import huggingface, tei
+from labelwise.server.wires import huggingface, tei, vertex
 
 _JSON = {"application/json": {"type": "object"}}
 _LIST = {"application/json": {"type": "array", "items": {"type": "object"}}}
@@ -29,11 +29,21 @@ _show_model = partial(
     parameters=[hub.EXPAND],
     outcomes="200 307 404 500",
 )
+_health = partial(
+    Route,
+    handler=status.health,
+    name="health",
+    summary="Whether a request would be answered: 200, or 503.",
+    scope="public",
+    answer=_JSON,
+    outcomes="200 500 503",
+)
 _info = partial(
     Route,
     handler=status.info,
     name="info",
     summary="What is served, and within which limits.",
+    of_model=True,
     answer=_JSON,
     outcomes="200 500",
 )
@@ -49,6 +59,8 @@ ROUTES = (
     _classify("/pipeline/text-classification/{model:path}", "classify_as_pipeline"),
     _classify("/api/inference-proxy/hf-inference/models/{model:path}", "classify_as_proxy"),
     classification(tei.WIRE, "/predict"),
+    classification(tei.WIRE, "/invocations", "predict_on_sagemaker"),
+    classification(vertex.WIRE, "/vertex"),
     _look_up(
         path="/api/models",
         handler=hub.list_models,
@@ -76,15 +88,8 @@ ROUTES = (
         summary="The caller: anybody, or the holder of the access token.",
         outcomes="200 500",
     ),
-    Route(
-        path="/health",
-        handler=status.health,
-        name="health",
-        summary="Whether a request would be answered: 200, or 503.",
-        scope="public",
-        answer=_JSON,
-        outcomes="200 500 503",
-    ),
+    _health(path="/health"),
+    _health(path="/ping", operation="ping"),
     Route(
         path="/ready",
         handler=status.ready,

@@ -31,6 +31,7 @@ from labelwise.errors import (
     RequestTimeout,
     TargetTooLong,
     TooLarge,
+    WrongHost,
 )
 from labelwise.server.observe.record import NO_ROUTE, UNKNOWN
 
@@ -134,9 +135,8 @@ REFUSALS = (
     *get_args(Busy),
     *(
         kind.reason
-        for kind in (TooLarge, RequestTimeout, TargetTooLong, HeadTooLarge, AccessDenied)
+        for kind in (TooLarge, RequestTimeout, TargetTooLong, HeadTooLarge, AccessDenied, WrongHost)
     ),
-    "host",
 )
 
 
