@@ -41,7 +41,8 @@ def decode(body: bytes, into: Any, max_texts: int, advice: Mapping[str, str]) ->
         body: What came.
         into: A type that msgspec knows.
         max_texts: How many texts a request may have. Far more values are not made into objects.
-        advice: What to send instead, by the name of the field that is wrong.
+        advice: What to send instead, by the name of the field that is wrong; the first stands for
+            the whole body.
 
     Raises:
         MalformedBody: It is not JSON in UTF-8.
@@ -137,12 +138,14 @@ def _explained(reason: str, advice: Mapping[str, str]) -> str:
     what, path = _REASON.fullmatch(reason).groups("")  # type: ignore[union-attr]  # any text does
     if what == "Object missing required field `inputs`":
         return 'inputs is missing; send {"inputs": "your text"}'
-    if missing := _MISSING.fullmatch(what):
+    missing = _MISSING.fullmatch(what)
+    if missing and missing[1] in advice:
         return f"{missing[1]} is missing; {advice[missing[1]]}"
     types = _TYPES.fullmatch(what)
     came = f"; got {types[1]}" if types else ""
     names = [name for name in advice if re.search(rf"\b{name}\b", path)]
-    place = next((name for name in names if name not in _AROUND), *names[:1] or ["inputs"])
+    names = names or [next(iter(advice))]
+    place = next((name for name in names if name not in _AROUND), names[0])
     if "length" in what and place == "inputs":
         return "inputs holds an empty list, or a list that is no pair of two strings"
     return advice[place] + came

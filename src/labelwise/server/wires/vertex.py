@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from labelwise.engine.tokenizer.tokenizer import Text
     from labelwise.serving.classification import ClassifyResult
 
-_ADVICE = tei.ADVICE | {"instances": 'instances must be a list, as in [{"inputs": "your text"}]'}
+_ADVICE = {
+    "instances": 'instances must be a list, as in [{"inputs": "your text"}]',
+    **tei.ADVICE,
+}
 
 
 class VertexQuery(msgspec.Struct):
