@@ -172,7 +172,7 @@ def test_every_refusal_has_a_word():
         return [root, *(one for kind in root.__subclasses__() for one in kinds(kind))]
 
     words = {kind.reason for kind in kinds(LabelwiseError)}
-    assert words == {"", "too_large", "too_slow", "access_token", "head", "target"}
+    assert words == {"", "too_large", "too_slow", "access_token", "head", "host", "target"}
     assert words - {""} < set(REFUSALS)
     assert Overloaded("busy", 1, "texts").reason in REFUSALS
 
