@@ -341,7 +341,7 @@ _RAW = [
     ),
 ]
 _KEYS = ["inputs", "parameters", "options", "model", "raw_scores", "truncate", "inputs ", "", "\0"]
-_KEYS += ["truncation_direction", "text", "text_pair", MARKER]
+_KEYS += ["truncation_direction", "instances", "query", "texts", "text", "text_pair", MARKER]
 _PARAMETERS = [
     "function_to_apply",
     "top_k",
@@ -355,9 +355,9 @@ _PARAMETERS = [
 
 
 def bodies(seed: int, count: int) -> list[Case]:
-    """So many requests of `/` and `/predict` whose bodies are what no client sends."""
+    """So many requests of `/`, `/predict` and `/vertex` whose bodies are what no client sends."""
     chance = random.Random(seed)  # noqa: S311 - the same ones each time
-    targets = ["/", "/", "/predict", f"/models/{MODEL}", "/?flat=true"]
+    targets = ["/", "/", "/predict", "/vertex", f"/models/{MODEL}", "/?flat=true"]
     kinds = [
         "application/json",
         "text/plain",

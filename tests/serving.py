@@ -48,9 +48,11 @@ class Answer:
 
 def ask(url, body=None, *, headers=None, method=None, timeout=30) -> Answer:
     """Ask *url*: with a *body* (bytes, or anything else as JSON) it is a POST."""
+    headers = headers or {}
     if body is not None and not isinstance(body, bytes):
         body = json.dumps(body).encode()
-    request = urllib.request.Request(url, body, headers or {}, method=method)  # noqa: S310
+        headers = {"content-type": "application/json"} | headers
+    request = urllib.request.Request(url, body, headers, method=method)  # noqa: S310
     try:
         with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310
             return Answer(response.status, _lower(response.headers), response.read())

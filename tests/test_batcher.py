@@ -23,6 +23,7 @@ from labelwise.errors import BadModel, EngineFailed, Overloaded, TooLarge
 from labelwise.models.model import Model
 from labelwise.serving import batcher as module
 from labelwise.serving.batcher import Batcher, _outcomes
+from labelwise.serving.queue import Stages
 from padded import config, write_model, write_tokenizer
 
 BATCH_TOKENS, SHARE_TOKENS = (backend := Cpu(Streams(1, 1))).batch_tokens, backend.share_tokens
@@ -634,6 +635,25 @@ async def measured(batcher, model, clock, lengths, seconds):
     await finish(batcher, batch)
     assert request.done()
     return batcher._queue.by_model[model].seconds_per_token
+
+
+def test_the_stages_of_a_request_end_where_its_first_batch_starts_and_its_last_ends(clock):
+    async def main():
+        batcher, stages = queue(model := Ruler(), streams=2), Stages(queue=1.0)
+        texts = [text(BATCH_TOKENS)] * 2
+        asked = asyncio.create_task(batcher.run(model, texts, clock.now + 1e5, stages))
+        await asyncio.sleep(0)
+        clock.now += 5
+        first = take(batcher)
+        clock.now += 3
+        last = take(batcher)
+        for batch in (last, first):  # each takes 2 seconds more than what came before
+            clock.now += 2
+            await finish(batcher, batch)
+        assert (await asked).tolist() == [[BATCH_TOKENS]] * 2
+        assert stages == Stages(queue=1.0 + 5, inference=3 + 2 + 2)
+
+    asyncio.run(main())
 
 
 def test_adding_a_model_measures_its_pace(clock):

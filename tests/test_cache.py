@@ -151,9 +151,9 @@ async def turns():
 def test_a_known_text_is_not_computed_again_and_has_the_same_logits(model):
     async def main():
         async with working(model) as (inference, entry):
-            [first], known, _ = await inference.rows(entry, ["w7 w8"], 10)
+            [first], known, *_ = await inference.rows(entry, ["w7 w8"], 10)
             assert not known
-            [again], known, _ = await inference.rows(entry, ["w7 w8"], 10)
+            [again], known, *_ = await inference.rows(entry, ["w7 w8"], 10)
             assert known
             assert again is first
             assert model.batches == [1]
@@ -168,7 +168,7 @@ def test_only_what_is_not_known_is_computed_and_each_once(model):
         async with working(model) as (inference, entry):
             await inference.rows(entry, ["w11", "w12"], 10)
             texts = ["w13", "w11", "w13", "w14", "w12"]
-            rows, known, _ = await inference.rows(entry, texts, 10)
+            rows, known, *_ = await inference.rows(entry, texts, 10)
             assert not known
             assert model.batches == [2, 2]
             expected = model.logits(model.encode(texts))
@@ -192,7 +192,7 @@ def test_a_fresh_answer_is_computed_and_so_is_all_without_a_cache(model):
     async def main():
         async with working(model) as (inference, entry):
             await inference.rows(entry, ["w7"], 10)
-            _, known, _ = await inference.rows(entry, ["w7"], 10, bypass_cache=True)
+            _, known, *_ = await inference.rows(entry, ["w7"], 10, bypass_cache=True)
             assert not known
             assert model.batches == [1, 1]
         async with working(model, max_bytes=0) as (inference, entry):

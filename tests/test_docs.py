@@ -94,10 +94,12 @@ def test_console_examples_print_what_is_shown(block, url):
     assert numbers[0] == pytest.approx(numbers[1], abs=1e-4)
 
 
-def asked(address, option="-d", body=None):
+def asked(address, *options):
     """What curl gets that is given this."""
-    assert option == "-d"
-    return ask(address, body and body.encode())
+    given = dict(zip(options[::2], options[1::2], strict=True))
+    assert given.keys() <= {"-d", "-H"}
+    headers = dict([given["-H"].split(": ")]) if "-H" in given else None
+    return ask(address, given["-d"].encode() if "-d" in given else None, headers=headers)
 
 
 def assert_alike(found, shown):

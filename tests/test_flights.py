@@ -46,7 +46,7 @@ class Engine:
     def reserve(self, *_):
         yield
 
-    async def run(self, _model, encoded, deadline):
+    async def run(self, _model, encoded, deadline, _stages):
         owner = round((deadline - asyncio.get_running_loop().time()) / SECONDS)
         ended = asyncio.get_running_loop().create_future()
         texts = [int(text.ids[0]) for text in encoded]

@@ -172,7 +172,16 @@ def test_every_refusal_has_a_word():
         return [root, *(one for kind in root.__subclasses__() for one in kinds(kind))]
 
     words = {kind.reason for kind in kinds(LabelwiseError)}
-    assert words == {"", "too_large", "too_slow", "access_token", "head", "target", "media_type"}
+    assert words == {
+        "",
+        "too_large",
+        "too_slow",
+        "access_token",
+        "head",
+        "host",
+        "target",
+        "media_type",
+    }
     assert words - {""} < set(REFUSALS)
     assert Overloaded("busy", 1, "texts").reason in REFUSALS
 
@@ -302,11 +311,11 @@ def test_the_count_of_each_outcome_is_that_of_the_callers(model):
     for (_, outcome), number in outcomes(found).items():
         counted[int(outcome)] += number
     assert counted == seen
-    assert set(seen) == {200, 204, 400, 401, 403, 404, 405, 413, 429, 504}
+    assert set(seen) == {200, 204, 400, 401, 403, 404, 405, 422, 429, 504}
     refused = sum(value(found, "refusals_total", reason=why) for why in REFUSALS[:5])
     assert refused == seen[429]
     assert value(found, "refusals_total", reason="access_token") == seen[401]
-    assert value(found, "refusals_total", reason="too_large") == seen[413]
+    assert value(found, "refusals_total", reason="too_large") == seen[422]
     assert value(found, "refusals_total", reason="host") == seen[403]
 
 

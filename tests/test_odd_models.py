@@ -159,7 +159,7 @@ def test_a_server_refuses_what_json_cannot_say_and_answers_the_rest(cache_bytes,
             assert (answer.status, list(answer.json)) == (400, ["error"])
             assert "use softmax or sigmoid" in answer.json["error"]
         assert ask(f"{live.url}/predict", {"inputs": "w9"}).json[-1]["score"] == 0
-        assert ask(f"{live.url}/predict", {"inputs": "w9", "raw_scores": True}).status == 400
+        assert ask(f"{live.url}/predict", {"inputs": "w9", "raw_scores": True}).status == 422
 
 
 def test_a_text_without_an_answer_fails_alone(tmp_path):

@@ -18,7 +18,7 @@ from labelwise.server.responses import json_response
 from labelwise.server.wires import huggingface, json_bodies
 from labelwise.server.wires.huggingface import Parameters
 from labelwise.server.wires.json_bodies import decode, shown
-from labelwise.server.wires.tei import _ADVICE, PredictQuery, _texts
+from labelwise.server.wires.tei import ADVICE, PredictQuery
 from labelwise.serving.classification import check_answer, check_size
 
 MARK = "ZEBRA"  # stands for a text, which no message may repeat
@@ -50,7 +50,7 @@ def refusal(body, read=read_query):
 
 
 def predict(body):
-    return _texts(decode(body, PredictQuery, 1_024, _ADVICE))
+    return decode(body, PredictQuery, 1_024, ADVICE).texts()
 
 
 @pytest.mark.parametrize(
@@ -157,9 +157,7 @@ def test_a_parameter_beside_the_parameters_is_warned_of(name):
     for value in (1, None, MARK, {"x": []}):
         query, warnings = read_query(json.dumps({"inputs": "a", name: value}).encode())
         assert (query.texts, query.parameters) == (["a"], None)
-        assert warnings == [
-            f"parameters; {name} was ignored: it belongs in the object parameters"
-        ]
+        assert warnings == [f"parameters; {name} was ignored: it belongs in the object parameters"]
 
 
 # Of each task: what the clients of the Hub send for it.

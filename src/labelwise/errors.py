@@ -1,21 +1,28 @@
 """The errors that Labelwise raises on purpose, each with its HTTP status.
 
-    LabelwiseError           500
-    ├── BadInput             400  the caller's text, parameter or option
-    │   └── TooLarge         413  more than this server ever takes at once
-    ├── BadModel             500  the model cannot be found, read or run
-    │   ├── ModelNotFound    404  no such folder, Hub id or revision, or no way to reach the Hub
-    │   ├── BadFile          500  a file of the model is missing, broken, hostile or unreadable
-    │   ├── MissingWeight    500  the checkpoint lacks a weight that the model needs
-    │   └── UnsupportedModel 500  the file is fine; the engine does not know this kind of model
-    ├── AccessDenied         401  no access token, or not the right one
-    ├── RequestTimeout       408  the caller's request did not arrive in time
-    ├── TargetTooLong        414  the URL of a request is longer than this server reads
-    ├── UnsupportedMediaType 415  the body is of a kind, or packed in a way, that is not read here
-    ├── Overloaded           429  not now; the answer says when to come again
-    ├── HeadTooLarge         431  the head of a request is too long, or has too many fields
-    ├── DeadlineExceeded     504  the answer was not ready in time
-    └── EngineFailed         500  the engine failed on a text, or ended while it had it
+    LabelwiseError             500
+    ├── BadInput               400  the caller's text, parameter or option
+    │   ├── MalformedBody      400  the body is not JSON, or no text in UTF-8
+    │   ├── EmptyInput         400  a text is empty, where a wire takes no such text
+    │   └── TooLarge           413  more than this server ever takes at once
+    │       └── BodyTooLarge   413  the bytes of a body
+    ├── BadModel               500  the model cannot be found, read or run
+    │   ├── ModelNotFound      404  no such folder, Hub id or revision, or no way to reach the Hub
+    │   ├── BadFile            500  a file of the model is missing, broken, hostile or unreadable
+    │   ├── MissingWeight      500  the checkpoint lacks a weight that the model needs
+    │   └── UnsupportedModel   500  the file is fine; the engine does not know this kind of model
+    ├── AccessDenied           401  no access token, or not the right one
+    ├── WrongHost              403  the request is for another host
+    ├── PathNotFound           404  there is no such path
+    ├── MethodNotAllowed       405  the path is there, but not for this method
+    ├── RequestTimeout         408  the caller's request did not arrive in time
+    ├── TargetTooLong          414  the URL of a request is longer than this server reads
+    ├── UnsupportedMediaType   415  the content type of a body is not that of the wire
+    ├── Overloaded             429  not now; the answer says when to come again
+    ├── HeadTooLarge           431  the head of a request is too long, or has too many fields
+    ├── EngineFailed           500  the engine failed on a text, or ended while it had it
+    ├── InternalError          500  anything unexpected
+    └── DeadlineExceeded       504  the answer was not ready in time
 
 Every message is one line that says what came and what to do next.
 None holds the text of a request or a secret.
@@ -87,11 +94,23 @@ class BadInput(LabelwiseError, ValueError):  # noqa: N818 - the noun says whose 
     status = 400
 
 
+class MalformedBody(BadInput):
+    """A body is not JSON, or no text in UTF-8."""
+
+
+class EmptyInput(BadInput):
+    """A text is empty, where the wire takes no such text."""
+
+
 class TooLarge(BadInput):
     """A request is larger than this server ever takes at once."""
 
     status = 413
     reason = "too_large"
+
+
+class BodyTooLarge(TooLarge):
+    """A body has more bytes than this server ever takes at once."""
 
 
 class BadModel(LabelwiseError):  # noqa: N818
@@ -121,6 +140,32 @@ class AccessDenied(LabelwiseError):  # noqa: N818
 
     status = 401
     reason = "access_token"
+
+
+class WrongHost(LabelwiseError):  # noqa: N818
+    """A request is for a host that this server does not answer for."""
+
+    status = 403
+    reason = "host"
+
+
+class PathNotFound(LabelwiseError):  # noqa: N818
+    """There is no such path here."""
+
+    status = 404
+
+
+class MethodNotAllowed(LabelwiseError):  # noqa: N818
+    """The path is there, but does nothing with this method.
+
+    *allow* lists those that it knows.
+    """
+
+    status = 405
+
+    def __init__(self, message: str, allow: str) -> None:
+        super().__init__(message)
+        self.allow = allow
 
 
 class Overloaded(LabelwiseError):  # noqa: N818
@@ -169,6 +214,10 @@ class DeadlineExceeded(LabelwiseError):  # noqa: N818
     """The answer was not ready in the time that the caller or the server allows."""
 
     status = 504
+
+
+class InternalError(LabelwiseError):
+    """Something unexpected happened; the server's log has more."""
 
 
 class EngineFailed(LabelwiseError):  # noqa: N818

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from difflib import SequenceMatcher
-from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Route as Path
 
+from labelwise.errors import PathNotFound
 from labelwise.server.endpoint import Endpoint
 from labelwise.server.middleware import RequestMiddleware
-from labelwise.server.responses import error_response, refusal
 from labelwise.server.routes import ROUTES
-from labelwise.server.state import Server, attach, server_of
-from labelwise.settings import is_loopback
+from labelwise.server.state import Server, attach, server_in
+from labelwise.server.wires.wire import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from starlette.requests import Request
-    from starlette.responses import Response
+    from starlette.types import Receive, Scope, Send
 
     from labelwise.server.endpoint import Route
     from labelwise.serving.catalogue import Catalogue
@@ -37,32 +34,28 @@ def create_app(
 ) -> Starlette:
     """The ASGI application that serves *catalogue* at *routes*."""
     server = Server(catalogue, settings, routes)
-    middleware = Middleware(
-        RequestMiddleware,
-        hosts=settings.allowed_host if is_loopback(settings.host) else None,
-        overload=server.batcher.overload,
-        policy=f'"inference";q={settings.max_waiting_texts};w={ceil(settings.max_waiting_seconds)}',
-        report=server.report,
-    )
     at: dict[str, list[Route]] = {}
     for route in routes:
         at.setdefault(route.path, []).append(route)
-    app = Starlette(
-        routes=[Path(path, Endpoint(methods)) for path, methods in at.items()],
-        middleware=[middleware],
-        exception_handlers={HTTPException: _http_error},
-        lifespan=server.running,
-    )
+    endpoints = [Endpoint(methods) for methods in at.values()]
+    paths = [Path(path, endpoint) for path, endpoint in zip(at, endpoints, strict=True)]
+
+    def failure_at(path: str) -> type[Failure]:
+        """The form of errors at *path*, also of those that come before its endpoint."""
+        known = zip(paths, endpoints, strict=True)
+        return next((end.failure for one, end in known if one.path_regex.match(path)), Failure)
+
+    middleware = Middleware(RequestMiddleware, server=server, failure_at=failure_at)
+    app = Starlette(routes=paths, middleware=[middleware], lifespan=server.running)
     app.router.redirect_slashes = False
+    app.router.default = _not_found
     attach(app, server)
     return app
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
-    if isinstance(error, HTTPException) and error.status_code == 404:
-        near = _nearest(request.scope["path"], server_of(request).routes)
-        return refusal("Not Found", 404, {}, advice=near and f"the nearest route is {near}")
-    return error_response(error)
+async def _not_found(scope: Scope, _: Receive, __: Send) -> NoReturn:
+    near = _nearest(scope["path"], server_in(scope["app"]).routes)
+    raise PathNotFound("Not Found", advice=near and f"the nearest route is {near}")
 
 
 def _nearest(path: str, routes: Sequence[Route]) -> str:

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
 
-from labelwise.errors import BadInput, DeadlineExceeded, Overloaded, RequestTimeout, TooLarge
+from labelwise.errors import (
+    BadInput,
+    BodyTooLarge,
+    DeadlineExceeded,
+    Overloaded,
+    RequestTimeout,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -46,7 +52,7 @@ class Bodies:
         """The body of *request*.
 
         Raises:
-            TooLarge: It is too long; what was read of it is forgotten.
+            BodyTooLarge: It is too long; what was read of it is forgotten.
             RequestTimeout: No byte came for half a minute, or too few in all the time.
             Overloaded: Too many long requests come at once, or the server ends.
             ClientDisconnect: The caller left.
@@ -120,8 +126,10 @@ class Bodies:
         if self._held > max(self._most, _MAX_HELD) + more:
             raise Overloaded("too many long requests at once; try again in 1 s", 1, "bodies")
 
-    def _too_large(self) -> TooLarge:
-        return TooLarge(f"the body is longer than {self._most} bytes; send fewer texts a request")
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(
+            f"the body is longer than {self._most} bytes; send fewer texts a request"
+        )
 
     def _refusal(self) -> Overloaded:
         ends = "the server is ending; send the request again, to another or later"

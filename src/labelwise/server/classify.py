@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from starlette.responses import Response
 
+from labelwise import errors
 from labelwise.server.caller import cancel_after, held_bytes, read_timeout
 from labelwise.server.endpoint import Route
 from labelwise.server.media import check_media_type, decoded
@@ -21,7 +22,22 @@ if TYPE_CHECKING:
 
     from labelwise.server.wires.wire import Wire
 
-_OUTCOMES = "200 400 408 413 415 429 431 500 504 left"
+# All that can come of a classification but scores; see also `Route.failures`.
+_ERRORS = (
+    errors.BadInput,
+    errors.BadModel,
+    errors.BodyTooLarge,
+    errors.DeadlineExceeded,
+    errors.EmptyInput,
+    errors.EngineFailed,
+    errors.HeadTooLarge,
+    errors.InternalError,
+    errors.MalformedBody,
+    errors.Overloaded,
+    errors.RequestTimeout,
+    errors.TooLarge,
+    errors.UnsupportedMediaType,
+)
 _TIMEOUT = {
     "name": "x-request-timeout",
     "in": "header",
@@ -42,7 +58,6 @@ _REQUEST_ID = {
 }
 _HEADERS = {
     "x-compute-type": "The device that computed the answer, or cache where all texts were known.",
-    "x-compute-time": "Seconds from the whole request to the answer.",
     "x-compute-characters": "Characters of all texts.",
     "x-compute-tokens": "Tokens of all texts, as the model read them.",
     "x-inference-id": "A name for this answer.",
@@ -56,6 +71,7 @@ _WARNINGS = {
 
 def classification(wire: Wire, path: str, operation: str = "") -> Route:
     """The route by which texts come to *path* in the form of *wire*, to be classified."""
+    outcomes = {"200", "left", *(str(wire.failure.status(kind)) for kind in _ERRORS)}
     return Route(
         path=path,
         method="POST",
@@ -70,9 +86,10 @@ def classification(wire: Wire, path: str, operation: str = "") -> Route:
         example=wire.example,
         parameters=[*wire.parameters, _TIMEOUT, _USE_CACHE, _REQUEST_ID],
         answer=wire.answer,
-        headers=_HEADERS,
+        headers=_HEADERS | {time.name: time.description for time in wire.times},
         sometimes=_WARNINGS,
-        outcomes=_OUTCOMES,
+        failure=wire.failure,
+        outcomes=" ".join(sorted(outcomes)),
     )
 
 
@@ -81,7 +98,7 @@ async def classify(request: Request, wire: Wire) -> Response:
     server = server_of(request)
     entry = server.find(request)
     seconds = read_timeout(request, server.settings.request_timeout)
-    check_media_type(request)
+    check_media_type(request, json_only=wire.json_only)
     body = await server.bodies.read(request)
 
     started = perf_counter()
@@ -102,10 +119,11 @@ async def classify(request: Request, wire: Wire) -> Response:
         "x-compute-type": result.device,
         "x-compute-characters": str(result.characters),
         "x-compute-tokens": str(result.tokens),
-        "x-compute-time": f"{perf_counter() - started:.3f}",
         "x-inference-id": uuid4().hex,
         "x-sha": entry.sha,
     }
+    taken = perf_counter() - started
+    headers |= {time.name: time.write(result, taken) for time in wire.times}
     safe = {name: header_value(value) for name, value in headers.items()}
     response = Response(content, headers=safe, media_type=wire.media_type)
     for warning in result.warnings:

@@ -6,13 +6,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from labelwise.errors import MethodNotAllowed
 from labelwise.server.observe.record import record_of
 from labelwise.server.responses import header_value
 from labelwise.server.state import server_of
+from labelwise.server.wires.wire import Failure
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -42,11 +43,13 @@ class Route:
     cross_origin: bool = False  # pages of other sites may ask
     classifies: bool = False
     probe: bool = False  # asked again and again by machines that watch the server
+    of_model: bool = False  # tells of a model: the first, where the path names none
     body: Content = field(default_factory=dict)
     example: Any = None  # of a JSON body
     parameters: Sequence[Mapping[str, Any]] = ()  # of OpenAPI, but for those of the path
     headers: Mapping[str, str] = field(default_factory=dict)  # of every answer, with descriptions
     sometimes: Mapping[str, str] = field(default_factory=dict)  # headers of some answers
+    failure: type[Failure] = Failure  # the form of its errors
 
     @property
     def names_model(self) -> bool:
@@ -56,7 +59,7 @@ class Route:
     @property
     def asks_model(self) -> bool:
         """Whether a model is looked up for each request."""
-        return self.classifies or self.names_model
+        return self.classifies or self.names_model or self.of_model
 
     @property
     def failures(self) -> set[str]:
@@ -74,6 +77,7 @@ class Endpoint:
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self._routes = {route.method: route for route in routes}
+        self.failure = routes[0].failure
         self._cross_origin = any(route.cross_origin for route in routes)
         known = {*self._routes, "OPTIONS"} | ({"HEAD"} if "GET" in self._routes else set())
         self._allowed = ", ".join(sorted(known))
@@ -90,7 +94,7 @@ class Endpoint:
         route = self._routes.get("GET" if request.method == "HEAD" else request.method)
         if route is None:
             message = f"{request.method} does nothing here; use {self._allowed}"
-            raise HTTPException(405, message, {"allow": self._allowed})
+            raise MethodNotAllowed(message, self._allowed)
         record = record_of(request)
         record.route = route.name
         record.caller = await server_of(request).access.authenticate(request, route.scope)

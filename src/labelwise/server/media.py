@@ -7,7 +7,7 @@ import zlib
 from functools import partial
 from typing import TYPE_CHECKING
 
-from labelwise.errors import BadInput, TooLarge, UnsupportedMediaType
+from labelwise.errors import BodyTooLarge, MalformedBody, UnsupportedMediaType
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -24,13 +24,21 @@ _MAX_RATIO = 1_000  # of deflate, or so: how much larger data may become
 _FORM = re.compile(rb"[\w.%+\[\]-]{1,100}=")
 
 
-def check_media_type(request: Request) -> None:
-    """Refuse a body that is a form with parts, before it is read.
+def check_media_type(request: Request, *, json_only: bool) -> None:
+    """Refuse, before it is read, a body that its content type calls a form with parts.
+
+    With *json_only*, refuse all that it does not call JSON.
 
     Raises:
-        UnsupportedMediaType: It is one.
+        UnsupportedMediaType: It is refused.
     """
-    if _media_type(request) == "multipart/form-data":
+    kind = _media_type(request)
+    if json_only and not re.fullmatch(r"application/(.+\+)?json", kind):
+        raise UnsupportedMediaType(
+            "the content type is not application/json; send the header "
+            "content-type: application/json"
+        )
+    if kind == "multipart/form-data":
         raise UnsupportedMediaType(f"multipart/form-data is not read here; {_SEND_JSON}")
 
 
@@ -39,8 +47,8 @@ async def decoded(request: Request, body: bytes, aside: Aside, most: int) -> byt
 
     Raises:
         UnsupportedMediaType: The encoding is neither gzip nor deflate, or the body is a form.
-        BadInput: It is not what it is called.
-        TooLarge: It has more bytes than *most*.
+        MalformedBody: It is not what it is called.
+        BodyTooLarge: It has more bytes than *most*.
     """
     coding = request.headers.get("content-encoding", "").strip().lower()
     if coding not in {"", "identity"}:
@@ -70,15 +78,15 @@ def _inflated(body: bytes, coding: str, most: int) -> bytes:
         try:
             part = reader.decompress(rest, most - length + 1)
         except zlib.error:
-            raise BadInput(f"the body is not {coding}, as its content-encoding says") from None
+            raise MalformedBody(f"the body is not {coding}, as its content-encoding says") from None
         parts.append(part)
         length += len(part)
         if length > most:
-            raise TooLarge(
+            raise BodyTooLarge(
                 f"the unpacked body is longer than {most} bytes; send fewer texts a request"
             )
         if not reader.eof:
-            raise BadInput(f"the body ends in the middle of its {coding}")
+            raise MalformedBody(f"the body ends in the middle of its {coding}")
         rest = reader.unused_data if window == _GZIP else b""  # another member
     return b"".join(parts)
 

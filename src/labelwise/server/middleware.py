@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -11,15 +12,18 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from labelwise.errors import BadInput, LabelwiseError, Overloaded
+from labelwise.errors import BadInput, LabelwiseError, Overloaded, WrongHost
 from labelwise.server.observe.record import RequestRecord
-from labelwise.server.responses import error_response, json_response
+from labelwise.server.responses import error_response
 from labelwise.settings import is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from labelwise.server.state import Server
+    from labelwise.server.wires.wire import Failure
 
 _REQUEST_ID = re.compile(r"[!-~]{1,200}")
 # The headers that a page of another site may read, beside those that every page may.
@@ -35,28 +39,28 @@ EXPOSED = (
 class RequestMiddleware:
     """Gives each answer its request id, and turns every failure into an error that can be read.
 
-    With *hosts*, requests for any other host get 403: a page of another site whose name was made
-    to lead here (DNS rebinding) cannot talk to a server on loopback. Where requests wait unread,
-    *overload* may say that there is no room for texts: they are refused from their heads alone.
-    *policy* is the header ``ratelimit-policy`` of all such answers. *report* is called once for
-    each request: just after its answer, or when the caller has left before.
+    On loopback, requests for any other host get 403: a page of another site whose name was made
+    to lead here (DNS rebinding) cannot talk to the server. Where requests wait unread, and there is
+    no room for texts, they are refused from their heads alone. *server* is told of each request
+    once: just after its answer, or when the caller has left before. *failure_at* gives the form of
+    errors at a path.
 
     A path with a slash at its end is the path without it.
     """
 
     def __init__(
-        self,
-        app: ASGIApp,
-        hosts: Iterable[str] | None,
-        overload: Callable[[], Overloaded | None],
-        policy: str,
-        report: Callable[[RequestRecord], None],
+        self, app: ASGIApp, server: Server, failure_at: Callable[[str], type[Failure]]
     ) -> None:
         self._app = app
-        self._overload = overload
-        self._policy = policy
-        self._report = report
-        self._hosts = None if hosts is None else {host.lower().rstrip(".") for host in hosts}
+        self._overload = server.batcher.overload
+        self._report = server.report
+        self._failure_at = failure_at
+        settings = server.settings
+        most, seconds = settings.max_waiting_texts, math.ceil(settings.max_waiting_seconds)
+        self._policy = f'"inference";q={most};w={seconds}'
+        self._hosts: set[str] | None = None
+        if is_loopback(settings.host):
+            self._hosts = {host.lower().rstrip(".") for host in settings.allowed_host}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on; ASGI."""
@@ -79,7 +83,8 @@ class RequestMiddleware:
             if exchange.answered:
                 raise
             record.refusal = error.reason if isinstance(error, LabelwiseError) else ""
-            answer = error_response(error, record.request_id)
+            failure = self._failure_at(scope["path"])
+            answer = error_response(error, failure, record.request_id)
             if isinstance(error, Overloaded):
                 answer.headers["ratelimit-policy"] = self._policy
             await answer(scope, receive, exchange.send)
@@ -97,7 +102,9 @@ class RequestMiddleware:
         if refusal is not None:
             raise refusal
         if self._refuses(headers.get("host")):
-            return _refuse_host
+            raise WrongHost(
+                "this server does not answer for the host that was asked for; see --allowed-host"
+            )
         return _everything if scope["path"] == "*" else self._app
 
     def _refuses(self, host: str | None) -> bool:
@@ -141,12 +148,6 @@ async def _everything(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["method"] != "OPTIONS":
         raise BadInput(f"the target * is for OPTIONS alone; give {scope['method']} a path")
     await Response(status_code=204, headers=methods)(scope, receive, send)
-
-
-async def _refuse_host(scope: Scope, receive: Receive, send: Send) -> None:
-    scope["state"]["record"].refusal = "host"
-    error = "this server does not answer for the host that was asked for; see --allowed-host"
-    await json_response({"error": error}, 403)(scope, receive, send)
 
 
 _CORS = [

@@ -7,7 +7,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
 from labelwise import __version__
 from labelwise.server.wires.json_bodies import schema_of
@@ -18,16 +17,6 @@ if TYPE_CHECKING:
     from labelwise.server.endpoint import Content, Route
 
 
-class Failure(msgspec.Struct):
-    """The reason why there is no answer, and what to do next, in one line.
-
-    Where `error` is in the words of Hugging Face's service, `message` is the next step.
-    """
-
-    error: str
-    message: str | UnsetType = UNSET
-
-
 _STATUSES = {
     "307": "The model has another id: see Location.",
     "400": "The request cannot be used.",
@@ -36,7 +25,9 @@ _STATUSES = {
     "404": "There is no such model, or path.",
     "408": "The body did not arrive in time.",
     "413": "The body, its texts or its characters are more than the server takes at once.",
-    "415": "The body is a form, or packed in a way that is not read: send JSON.",
+    "415": "The content type or encoding of the body is not read here: send plain JSON.",
+    "422": "The body is JSON, but cannot be used, or has too many texts or characters.",
+    "424": "The model failed on a text.",
     "429": "The server is busy; Retry-After says for how many seconds.",
     "431": "The head of the request is too long, or has too many fields.",
     "500": "The server failed; its log has more.",
@@ -55,10 +46,11 @@ def describe(routes: tuple[Route, ...]) -> dict[str, Any]:
     """*routes* in OpenAPI 3.1."""
     contents = [content for route in routes for content in (route.body, route.answer)]
     types = dict.fromkeys(kind for content in contents for kind in _types(content))
+    types |= dict.fromkeys(route.failure for route in routes)
     schemas, components = msgspec.json.schema_components(
-        [*types, Failure], schema_hook=schema_of, ref_template="#/components/schemas/{name}"
+        types, schema_hook=schema_of, ref_template="#/components/schemas/{name}"
     )
-    known = dict(zip([*types, Failure], schemas, strict=True))
+    known = dict(zip(types, schemas, strict=True))
     paths: dict[str, Any] = {}
     for route in routes:
         path = re.sub(r":\w+\}", "}", route.path)
@@ -87,7 +79,7 @@ def _operation(route: Route, known: Mapping[Any, Any]) -> dict[str, Any]:
             for headers, required in ((route.headers, True), (route.sometimes, False))
             for name, text in headers.items()
         }
-    failure = {"application/json": {"schema": known[Failure]}}
+    failure = {"application/json": {"schema": known[route.failure]}}
     described: dict[str, Any] = {
         "operationId": route.operation or route.name,
         "summary": route.summary,

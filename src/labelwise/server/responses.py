@@ -8,14 +8,22 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import msgspec
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from labelwise.errors import AccessDenied, LabelwiseError, Overloaded, UnsupportedMediaType
+from labelwise.errors import (
+    AccessDenied,
+    InternalError,
+    LabelwiseError,
+    MethodNotAllowed,
+    Overloaded,
+    UnsupportedMediaType,
+)
 from labelwise.server.media import ACCEPTED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from labelwise.server.wires.wire import Failure
 
 _log = logging.getLogger(__name__)
 
@@ -31,14 +39,6 @@ def json_response(
     return Response(msgspec.json.encode(value), status, safe, "application/json")
 
 
-def refusal(message: str, status: int, headers: Mapping[str, str], *, advice: str = "") -> Response:
-    """An error: its *message*, and beside it the *advice*, if there is any."""
-    body = {"error": message}
-    if advice:  # Python's client shows the header, too
-        body, headers = body | {"message": advice}, {**headers, "x-error-message": advice}
-    return json_response(body, status, headers)
-
-
 def header_value(text: str) -> str:
     """*text* as the value of a header: all but visible ASCII and spaces is percent-encoded.
 
@@ -47,25 +47,28 @@ def header_value(text: str) -> str:
     return text if text.isascii() and text.isprintable() else quote(text, safe=_VISIBLE)
 
 
-def error_response(error: Exception, request_id: str = "") -> Response:
-    """*error* for the caller: an object whose ``error`` is one line."""
-    if isinstance(error, LabelwiseError):
-        headers = _error_headers(error)
-        return refusal(str(error), error.status, headers, advice=error.advice)
-    if isinstance(error, HTTPException):
-        return refusal(error.detail, error.status_code, error.headers or {})
+def error_response(error: Exception, failure: type[Failure], request_id: str) -> Response:
+    """*error* for the caller, in the form of *failure*."""
+    told = error if isinstance(error, LabelwiseError) else _unexpected(error, request_id)
+    headers = _error_headers(told)
+    if told.advice:
+        headers["x-error-message"] = told.advice  # Python's client shows it
+    return json_response(failure.of(told), failure.status(type(told)), headers)
+
+
+def _unexpected(error: Exception, request_id: str) -> InternalError:
     # The message of an unexpected error may quote a text: the log gets only its kind and place.
     place = traceback.extract_tb(error.__traceback__)[-1:]
     where = f"{place[0].filename}:{place[0].lineno}" if place else "nowhere"
     _log.error("request %s failed: %s at %s", request_id, type(error).__name__, where)
-    return json_response(
-        {"error": f"internal error; the server's log has more under request id {request_id}"}, 500
-    )
+    return InternalError(f"internal error; the server's log has more under request id {request_id}")
 
 
 def _error_headers(error: LabelwiseError) -> dict[str, str]:
     if isinstance(error, AccessDenied):
         return {"www-authenticate": _CHALLENGE}
+    if isinstance(error, MethodNotAllowed):
+        return {"allow": error.allow}
     if isinstance(error, Overloaded):
         seconds = str(error.retry_after)
         return {"retry-after": seconds, "ratelimit": f'"inference";r=0;t={seconds}'}

@@ -12,7 +12,7 @@ from functools import partial
 from labelwise.server import hub, status
 from labelwise.server.classify import classification
 from labelwise.server.endpoint import Route
-from labelwise.server.wires import huggingface, tei
+from labelwise.server.wires import huggingface, tei, vertex
 
 _JSON = {"application/json": {"type": "object"}}
 _LIST = {"application/json": {"type": "array", "items": {"type": "object"}}}
@@ -29,12 +29,22 @@ _show_model = partial(
     parameters=[hub.EXPAND],
     outcomes="200 307 404 500",
 )
+_health = partial(
+    Route,
+    handler=status.health,
+    name="health",
+    summary="Whether a request would be answered: 200, or 503.",
+    scope="public",
+    answer=_JSON,
+    outcomes="200 500 503",
+)
 _info = partial(
     Route,
     handler=status.info,
     name="info",
     summary="What is served, and within which limits.",
     cross_origin=True,
+    of_model=True,
     answer=_JSON,
     outcomes="200 500",
 )
@@ -66,6 +76,8 @@ ROUTES = (
     _info(path="/models/{model:path}", operation="show_served_model"),
     _info(path="/hf-inference/models/{model:path}", operation="show_served_as_router"),
     classification(tei.WIRE, "/predict"),
+    classification(tei.WIRE, "/invocations", "predict_on_sagemaker"),
+    classification(vertex.WIRE, "/vertex"),
     _look_up(
         path="/api/models",
         handler=hub.list_models,
@@ -94,6 +106,7 @@ ROUTES = (
         outcomes="200 500",
     ),
     _health(path="/health"),
+    _health(path="/ping", operation="ping"),
     Route(
         path="/ready",
         handler=status.ready,

@@ -11,6 +11,7 @@ from labelwise import __version__
 from labelwise.server.openapi import describe
 from labelwise.server.responses import json_response
 from labelwise.server.state import server_of
+from labelwise.serving import encoders
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -22,7 +23,9 @@ async def health(request: Request) -> Response:
     if "model" in request.path_params:
         server.find(request)
     error = server.unhealthy_reason()
-    return json_response({"error": error}, 503) if error else json_response({"status": "ok"})
+    if error:
+        return json_response({"error": error, "error_type": "Unhealthy"}, 503)
+    return json_response({"status": "ok"})
 
 
 async def ready(request: Request) -> Response:
@@ -50,6 +53,7 @@ async def info(request: Request) -> Response:
     return json_response(
         {
             "model_id": entry.id,
+            "served_model_name": entry.id,
             "model_sha": entry.sha,
             "model_dtype": entry.model.dtype,
             "device": entry.model.device,
@@ -60,12 +64,19 @@ async def info(request: Request) -> Response:
                 }
             },
             "max_input_length": entry.model.tokenizer.limit,
+            "max_concurrent_requests": settings.max_waiting_texts,  # each has a text or more
+            "max_batch_tokens": entry.model.backend.batch_tokens,
+            "max_batch_requests": None,
             "max_client_batch_size": settings.max_texts,
             "max_characters": settings.max_characters,
             "max_body_bytes": settings.max_body_bytes,
             "max_waiting_texts": settings.max_waiting_texts,
+            "auto_truncate": True,
+            "tokenization_workers": encoders.THREADS,
             "models": [model.id for model in server.catalogue],
             "version": __version__,
+            "sha": None,
+            "docker_label": None,
         }
     )
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from labelwise.engine.tokenizer.tokenizer import Encoded
     from labelwise.errors import Busy
     from labelwise.models.model import Model
+    from labelwise.serving.queue import Stages
 
 _log = logging.getLogger(__name__)
 
@@ -186,11 +187,18 @@ class Batcher(Forkable):
             with self._changed:
                 self._queue.learn_reading(model, characters, seconds)
 
-    async def run(self, model: Model, texts: Sequence[Encoded], deadline: float) -> np.ndarray:
+    async def run(
+        self,
+        model: Model,
+        texts: Sequence[Encoded],
+        deadline: float,
+        stages: Stages | None = None,
+    ) -> np.ndarray:
         """The logits of *texts*, ``(texts, labels)`` float32. Cancel it and they leave the queue.
 
-        What would not be done by *deadline*, on the monotonic clock, is refused. A caller that
-        waits no longer must cancel this.
+        The seconds in the queue and in the engine are added to *stages*. What would not be done by
+        *deadline*, on the monotonic clock, is refused. A caller that waits no longer must cancel
+        this.
 
         Raises:
             TooLarge: The work is more than may ever wait.
@@ -207,6 +215,9 @@ class Batcher(Forkable):
         finally:
             with self._changed:
                 self._queue.drop(job)
+        if stages is not None:
+            stages.queue += job.started - job.arrived
+            stages.inference += job.ended - job.started
         return np.array(job.rows)
 
     def _admit(self, job: Job, seconds: float) -> None:
@@ -316,7 +327,7 @@ class Batcher(Forkable):
 
     def _complete(self, batch: Batch, outcomes: list[Outcome]) -> None:
         """Note how long *batch* took, and have the event loop hand out its *outcomes*."""
-        now = monotonic()
+        batch.ended = now = monotonic()
         with self._changed:
             self._running.discard(batch)
             streams = self._streams if batch.exclusive else 1
@@ -372,7 +383,7 @@ def _failure(reason: Exception, tokens: int) -> LabelwiseError:
 
 
 def _hand_out(batch: Batch, outcomes: list[Outcome]) -> None:
-    """Give each job its rows; the first failure ends a job."""
+    """Give each job its rows and its times; the first failure ends a job."""
     for (job, number), outcome in zip(batch.places, outcomes, strict=True):
         if job.answer.done():
             continue
@@ -380,6 +391,8 @@ def _hand_out(batch: Batch, outcomes: list[Outcome]) -> None:
             job.answer.set_exception(outcome)
             continue
         job.rows[number] = outcome
+        job.started = min(job.started, batch.started)
         job.left -= 1
         if job.left == 0:
+            job.ended = batch.ended
             job.answer.set_result(None)

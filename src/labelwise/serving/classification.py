@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from labelwise.serving.cache import Row
     from labelwise.serving.catalogue import Entry
     from labelwise.serving.inference import Inference
+    from labelwise.serving.queue import Stages
 
 MAX_SCORES = 100_000  # of an answer: some 6 MB of JSON, and a tenth of a second to make
 MAX_LOGITS = 10_000_000  # of a request: 40 MB
@@ -50,6 +51,7 @@ class ClassifyResult:
     tokens: int  # of all texts, as the model read them
     truncated: int  # texts of which the model did not read all
     hits: int  # texts that were known, or being computed for others
+    stages: Stages
     warnings: Sequence[str] = field(default=())
 
     @property
@@ -110,6 +112,7 @@ class Classification:
             tokens=sum(row.length for row in found.rows),
             truncated=sum(row.truncated for row in found.rows),
             hits=found.hits,
+            stages=found.stages,
             warnings=[*request.warnings, *_truncation_warning(found.rows, entry)],
         )
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 MAX_AT_ONCE = 2**17
 _PART = 8_192  # characters of a long request, or one text more, after which others have their turn
 _SHORT_THREADS = 4
+THREADS = _SHORT_THREADS + 1  # and the one for long requests
 
 Encode = Callable[["Sequence[Text]", "Sequence[int]"], "list[Encoded]"]  # texts, their numbers
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic, thread_time
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,6 +16,7 @@ from labelwise.errors import EngineFailed
 from labelwise.models.model import Model
 from labelwise.serving.cache import Key, Row, text_key, tokens_key
 from labelwise.serving.encoders import MAX_AT_ONCE, Encoders
+from labelwise.serving.queue import Stages
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -41,6 +42,7 @@ class InferenceResult(NamedTuple):
     rows: list[Row]  # one for each text
     cached: bool  # whether all were known already
     hits: int  # texts that were known, or being computed for others
+    stages: Stages
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class _Request:
     entry: Entry
     tokenization: Tokenization
     deadline: float  # on the monotonic clock
+    stages: Stages = field(default_factory=Stages)  # of its own computations
 
     def encode(self, texts: Sequence[Text], numbers: Sequence[int]) -> list[Encoded]:
         """*texts* as tokens; errors call them by their *numbers*."""
@@ -134,7 +137,8 @@ class Inference(Forkable):
         if self._cache is None or bypass_cache:
             encoded = await self._encoded(request, texts, numbers)
             del texts
-            return InferenceResult(await self._run(request, encoded), cached=False, hits=0)
+            computed = await self._run(request, encoded)
+            return InferenceResult(computed, cached=False, hits=0, stages=request.stages)
         namespace = f"{entry.cache_namespace} {tokenization}"
         keys = [text_key(namespace, text) for text in texts]
         known = {key: row for key in keys if (row := self._cache.get(key))}
@@ -144,12 +148,14 @@ class Inference(Forkable):
             if key not in known
         }
         if not missing:
-            return InferenceResult([known[key] for key in keys], cached=True, hits=len(keys))
+            found = [known[key] for key in keys]
+            return InferenceResult(found, cached=True, hits=len(keys), stages=request.stages)
         del texts
         rows, own = await self._fetch(request, missing, self._cache)
         known |= rows
         hits = sum(key not in own for key in keys)
-        return InferenceResult([known[key] for key in keys], cached=False, hits=hits)
+        found = [known[key] for key in keys]
+        return InferenceResult(found, cached=False, hits=hits, stages=request.stages)
 
     async def _fetch(
         self, request: _Request, missing: Texts, cache: Cache
@@ -252,7 +258,9 @@ class Inference(Forkable):
             with self._batcher.reserve(request.entry.model, len(texts), work, deadline):
                 encode = partial(self._measured, request)
                 encoded = await self._encoders.run(encode, texts, numbers, size)
-        self._observe(request.entry.model, monotonic() - started)
+        seconds = monotonic() - started
+        request.stages.tokenization += seconds
+        self._observe(request.entry.model, seconds)
         return encoded
 
     def _measured(
@@ -266,7 +274,8 @@ class Inference(Forkable):
         return encoded
 
     async def _run(self, request: _Request, encoded: list[Encoded]) -> list[Row]:
-        logits = await self._batcher.run(request.entry.model, encoded, request.deadline)
+        run = self._batcher.run(request.entry.model, encoded, request.deadline, request.stages)
+        logits = await run
         pairs = zip(logits, encoded, strict=True)
         # A copy: a part of an array would keep all of it.
         return [Row(row.copy(), len(text), text.full_length) for row, text in pairs]

@@ -33,6 +33,15 @@ _KEPT = 16  # jobs that a queue may keep when nobody waits for them, beside as m
 _NO_ROW = np.zeros(0, np.float32)
 
 
+@dataclass(slots=True)
+class Stages:
+    """The seconds that a request spent in each stage; none where its texts were known."""
+
+    tokenization: float = 0.0  # with the wait for a thread
+    queue: float = 0.0  # until its first batch started
+    inference: float = 0.0  # from there to the end of its last batch
+
+
 class Job:
     """The texts of one request on their way through the engine, in their order."""
 
@@ -45,7 +54,9 @@ class Job:
         self.loop = loop
         # Done when all texts are, or when one has failed.
         self.answer: asyncio.Future[None] = loop.create_future()
-        self.arrived = 0.0  # on the monotonic clock
+        # On the monotonic clock, as are the start of its first batch and the end of its last.
+        self.arrived = 0.0
+        self.started, self.ended = math.inf, 0.0
         self.rows: list[np.ndarray] = [_NO_ROW] * len(texts)
         self.left = len(texts)  # texts that have no row yet
         self.taken = self.tokens_taken = 0  # what is in a batch, or was
@@ -85,6 +96,7 @@ class Batch:
     tokens: int = 0
     exclusive: bool = False  # on all threads, with no other beside it
     started: float = 0.0  # on the monotonic clock
+    ended: float = 0.0
     since: float = 0.0  # when its stream had ended the batch before, or came to wait for this one
 
     @property

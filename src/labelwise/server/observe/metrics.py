@@ -32,6 +32,7 @@ from labelwise.errors import (
     TargetTooLong,
     TooLarge,
     UnsupportedMediaType,
+    WrongHost,
 )
 from labelwise.server.observe.record import NO_ROUTE, UNKNOWN
 
@@ -142,9 +143,9 @@ REFUSALS = (
             HeadTooLarge,
             AccessDenied,
             UnsupportedMediaType,
+            WrongHost,
         )
     ),
-    "host",
 )
 
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from labelwise.engine.nesting import TooManyValues, check_depth
-from labelwise.errors import BadInput, TooLarge
+from labelwise.errors import BadInput, MalformedBody, TooLarge
 from labelwise.models.parameters import read_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_AROUND = {"parameters", "instances"}  # fields that have others in them
 _MORE_VALUES = 10_000  # than the texts of pairs: parameters, and what is ignored
 _NAME = re.compile(r"[A-Za-z_]\w{0,39}", re.ASCII)
 _BLOCK_BYTES = 2**16  # that are repaired at once: meanwhile no other thread runs
@@ -28,6 +29,7 @@ _FIRST_HALF = re.compile(_FIRST)
 _HALF = re.compile(rb"%b(?!%b)|%b(?<!%b%b)" % (_FIRST, _SECOND, _SECOND, _FIRST, _SECOND))
 # What msgspec says: what is wrong, which may quote a text, and where.
 _REASON = re.compile(r"(.*?)(?: - at `\$([\w.\[\]]*)`)?", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(\w+)`")
 _TYPES = re.compile(r"Expected `[\w| ]+`, got `([\w| ]+)`")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 
@@ -41,10 +43,12 @@ def decode(body: bytes, into: Any, max_texts: int, advice: Mapping[str, str]) ->
         body: What came.
         into: A type that msgspec knows.
         max_texts: How many texts a request may have. Far more values are not made into objects.
-        advice: What to send instead, by the name of the field that is wrong.
+        advice: What to send instead, by the name of the field that is wrong; the first stands for
+            the whole body.
 
     Raises:
-        BadInput: It is not JSON in UTF-8, or not such a value.
+        MalformedBody: It is not JSON in UTF-8.
+        BadInput: It is not such a value.
         TooLarge: It has far too many values.
     """
     body = body.removeprefix(codecs.BOM_UTF8)
@@ -56,7 +60,7 @@ def decode(body: bytes, into: Any, max_texts: int, advice: Mapping[str, str]) ->
             f"the body has many more values than {max_texts} texts; send {max_texts} at most"
         ) from None
     except ValueError:
-        raise BadInput("the body is JSON that is nested too deeply") from None
+        raise MalformedBody("the body is JSON that is nested too deeply") from None
     try:
         try:
             return decoder(into).decode(body)
@@ -103,12 +107,14 @@ def as_text(body: bytes) -> str:
     """*body* as text.
 
     Raises:
-        BadInput: It is not UTF-8.
+        MalformedBody: It is not UTF-8.
     """
     try:
         return body.decode()
     except UnicodeDecodeError as reason:
-        raise BadInput(str(reason)) from None  # names a byte and its place, as the contract asks
+        raise MalformedBody(
+            str(reason)
+        ) from None  # names a byte and its place, as the contract asks
 
 
 def _repaired(body: bytes) -> bytes:
@@ -130,7 +136,7 @@ def _cut(marked: bytes, end: int) -> int:
     return end - 6 if _FIRST_HALF.match(marked, end - 6) else end
 
 
-def _malformed(body: bytes) -> BadInput:
+def _malformed(body: bytes) -> MalformedBody:
     """The reason why *body* is not JSON, and its place. Python's own reader counts characters."""
     try:
         # Numbers are not looked at: there may be more digits than Python wants to read.
@@ -140,7 +146,7 @@ def _malformed(body: bytes) -> BadInput:
         said = f"{reason.msg.removesuffix(' at')} at character {reason.pos}"
     except BadInput as reason:
         said = str(reason)
-    return BadInput(
+    return MalformedBody(
         f"the body is not valid JSON: {said}; a text that begins with a brace, a bracket or a "
         "quotation mark must be sent as JSON"
     )
@@ -158,10 +164,14 @@ def _explained(reason: str, advice: Mapping[str, str]) -> str:
     if unknown := _UNKNOWN.fullmatch(what):
         name = unknown[1]
         return advice.get(name) or f"inputs: an object has text and text_pair, not {shown(name)}"
+    missing = _MISSING.fullmatch(what)
+    if missing and missing[1] in advice:
+        return f"{missing[1]} is missing; {advice[missing[1]]}"
     types = _TYPES.fullmatch(what)
     came = f"; got {types[1]}" if types else ""
     names = [name for name in advice if re.search(rf"\b{name}\b", path)]
-    place = next((name for name in names if name != "parameters"), *names[:1] or ["inputs"])
+    names = names or [next(iter(advice))]
+    place = next((name for name in names if name not in _AROUND), names[0])
     if "length" in what and place == "inputs":
         return "inputs holds an empty list, or a list that is no pair of two strings"
     return advice[place] + came
