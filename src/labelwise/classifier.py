@@ -43,7 +43,7 @@ class Scores(list[Score]):
     def __init__(self, scores: Sequence[Score], *, length: int, truncated: bool) -> None:
         super().__init__(scores)
         # Tokens of the whole text, special tokens included. Of one that is far too long not all is
-        # read: it has at least so many.
+        # read, and this is the least that it has.
         self.length = length
         self.truncated = truncated  # whether the model read only the beginning
 

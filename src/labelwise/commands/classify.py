@@ -158,7 +158,7 @@ def _lines() -> Iterator[list[str]]:
 
 
 def _decoded(lines: Sequence[bytes], before: int) -> Iterator[list[str]]:
-    """The texts of *lines*, which come after so many *before*; then the error of the first that is
+    """The texts of *lines*, which come after *before*; then the error of the first that is
     none.
     """
     texts: list[str] = []

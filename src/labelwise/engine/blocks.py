@@ -54,7 +54,7 @@ class Blocks(Protocol):
     """The vocabulary of architectures. *name* is what the checkpoint calls a part's weights."""
 
     def embed(self, name: str, rows: int, width: int) -> State:
-        """The embedding of each token, out of a table of so many *rows*."""
+        """The embedding of each token, out of a table of *rows*."""
 
     def embed_by(
         self, states: State, name: str, rows: int, width: int, by: Literal["positions", "types"]

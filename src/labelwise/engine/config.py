@@ -50,7 +50,7 @@ class Config:
         return cls(model_type, _names(values), number, problem_type, values)
 
     def labels(self, classes: int) -> tuple[str, ...]:
-        """The label of each class, where the head of the model has so many *classes*.
+        """The label of each class, where the head of the model has *classes*.
 
         They are those of ``id2label``. Where only ``num_labels`` has the right number, it has the
         last word, as in transformers, and they are ``LABEL_0``, ``LABEL_1``, ...

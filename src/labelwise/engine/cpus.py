@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-# Up to so many processors, all work on one batch where there is one copy of the weights. Measured
-# with 2, computed for 3 and 4.
+# The most processors that work together on one batch where there is one copy of the weights.
+# Measured with 2, computed for 3 and 4.
 _MAX_THREADS = 4
 
 
@@ -30,7 +30,7 @@ class Streams:
 
 
 def streams(processors: int, copies: int = 1) -> Streams:
-    """The streams for so many *processors*, with so many *copies* of a model's weights.
+    """The streams for *processors*, with *copies* of a model's weights.
 
     One copy: up to 4 processors work on one batch, from 5 on each has its own. Two: both ways.
     """

@@ -31,7 +31,7 @@ _LEAST_RATE = 10_000  # bytes a second, over all of a body but for its first hal
 _UNWATCHED_SECONDS = 0.05
 _BLOCK_BYTES = 2**18
 _MAX_HELD = 64_000_000  # bytes of bodies that arrive and of texts that wait; or one body
-_FOR_SHORT = 16_000_000  # bytes more for what has no more than so many each
+_FOR_SHORT = 16_000_000  # bytes more for bodies and texts that are short
 _SHORT_BYTES = 65_536
 
 
@@ -161,7 +161,7 @@ def read_timeout(request: Request, usual: float) -> float:
 
 @asynccontextmanager
 async def cancel_after(request: Request, seconds: float) -> AsyncIterator[None]:
-    """End what happens inside after so many *seconds*, or when the caller leaves.
+    """End what happens inside after *seconds*, or when the caller leaves.
 
     One that leaves at once is noticed after a twentieth of a second.
 

@@ -136,7 +136,7 @@ class Connections:
         return Connection(self)
 
     async def drain(self, seconds: float) -> bool:
-        """Close each connection when it is answered, and all in so many *seconds*.
+        """Close each connection when it is answered, and all within *seconds*.
 
         Gives back whether every request got its answer, or its caller has left before.
         """
@@ -185,8 +185,8 @@ class Connections:
             self._idle.pop(connection, None)
 
     def make_room(self, size: int) -> None:
-        """Note *size* bytes more that are to be sent. Where they are too many, whoever has left an
-        answer untaken for longest loses it.
+        """Note *size* bytes more that are to be sent. Where they are too many, the caller
+        that has left its answer untaken for longest loses it.
         """
         self.unsent += size
         if self.unsent > self.bounds.unsent_bytes:
@@ -260,7 +260,7 @@ class Connection(asyncio.Protocol):
             self._refuse(Overloaded("too many connections; try again in 1 s", 1, "connections"))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's name
-        """Tell whoever works on a request that its caller has left."""
+        """Tell the handler of a request that its caller has left."""
         self._connections.remove(self)
         self._count(0)
         self._writable.set()
@@ -439,7 +439,7 @@ class Connection(asyncio.Protocol):
             self._exchange.fail(error)
 
     def _count(self, unread: int) -> None:
-        """Have the sum of all connections hold so many *unread* bytes of this one."""
+        """Have the sum of all connections hold *unread* bytes of this one."""
         self._connections.unread += unread - self._counted
         grows, self._counted = unread > self._counted, unread
         if grows and self._connections.unread > self._bounds.unread_bytes:
@@ -674,7 +674,7 @@ class Exchange:
         self._changed.set()
 
     def fail(self, error: LabelwiseError) -> None:
-        """Give *error* to whoever reads the body: no more of it can be read."""
+        """Give *error* to the reader of the body: no more of it can be read."""
         self.keeps = False
         self._failure = error
         self._changed.set()
@@ -685,7 +685,7 @@ class Exchange:
         self._changed.set()
 
     def probe_later(self, seconds: float = _PROBE_SECONDS) -> None:
-        """See in so many *seconds* whether a caller that sends no more is still there."""
+        """See in *seconds* whether a caller that sends no more is still there."""
         asyncio.get_running_loop().call_later(seconds, self._probe, seconds)
 
     def _probe(self, seconds: float) -> None:
@@ -738,7 +738,7 @@ class Exchange:
         head, self._head = self._head, b""
         self.complete = not more
         if self.complete:
-            self._changed.set()  # for whoever waits for the caller to leave
+            self._changed.set()  # for a handler that waits for the caller to leave
         await self._connection.write(head + body)
         if self.complete and not self._left:
             self._connection.go_on()

@@ -108,8 +108,8 @@ class RequestMiddleware:
         return _everything if scope["path"] == "*" else self._app
 
     def _refuses(self, host: str | None) -> bool:
-        """Whether requests for *host*, the header, are not for this server. Browsers always say
-        whom they ask.
+        """Whether requests for *host*, the header, are not for this server. Browsers always send
+        the header.
         """
         if self._hosts is None or host is None:
             return False

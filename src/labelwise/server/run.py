@@ -106,7 +106,7 @@ async def _serve(
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
 
     def stop(*_: object) -> None:
-        if stopping:  # whoever asks twice does not want to wait
+        if stopping:  # the second signal means at once
             os._exit(1)
         stopping.append(True)
         loop.call_soon_threadsafe(stopped.set)

@@ -160,10 +160,10 @@ class Batcher(Forkable):
     def reserve(
         self, model: Model, texts: int, characters: int = 0, deadline: float = math.inf
     ) -> Iterator[None]:
-        """Hold places in the queue for so many *texts* while they are turned into tokens of
+        """Hold places in the queue for *texts* while they are turned into tokens of
         *model*.
 
-        The time that takes counts where they have so many *characters*.
+        The time that takes counts where they have *characters*.
 
         Raises:
             TooLarge: They are more than may ever wait.
@@ -182,7 +182,7 @@ class Batcher(Forkable):
                 self._reading.remove(reading)
 
     def learn_reading(self, model: Model, characters: int, seconds: float) -> None:
-        """Note that so many *characters* took so many *seconds* to become tokens of *model*."""
+        """Note that *characters* took *seconds* to become tokens of *model*."""
         if characters >= _ENOUGH_CHARACTERS:
             with self._changed:
                 self._queue.learn_reading(model, characters, seconds)
@@ -221,7 +221,7 @@ class Batcher(Forkable):
         return np.array(job.rows)
 
     def _admit(self, job: Job, seconds: float) -> None:
-        """Put *job*, for which somebody waits so many *seconds*, into the queue; or refuse it."""
+        """Put *job*, for which somebody waits *seconds*, into the queue; or refuse it."""
         work = self._queue.work(job.model, job.tokens) / self._streams
         self._check_room(len(job.texts))
         self._check_work(work, job.tokens, "tokens")
@@ -231,7 +231,7 @@ class Batcher(Forkable):
         self._queue.add(job)
 
     def _admit_reading(self, model: Model, characters: int, deadline: float) -> object:
-        """Have so many *characters* wait to become tokens, or refuse; a key to remove them by."""
+        """Have *characters* wait to become tokens, or refuse; a key to remove them by."""
         work = self._queue.reading_work(model, characters)
         self._check_work(work, characters, "characters")
         seconds = deadline - monotonic()
@@ -244,7 +244,7 @@ class Batcher(Forkable):
         return self._queue.seconds / self._streams + self._reading.seconds
 
     def _check_work(self, work: float, amount: int, unit: str) -> None:
-        """Refuse so many seconds of *work* where they may not wait, now or ever."""
+        """Refuse *work*, in seconds, where it may not wait, now or ever."""
         if work > self._max_seconds:
             raise TooLarge(
                 f"the texts have {amount} {unit}, about {work:.0f} seconds of work; this server "

@@ -81,7 +81,7 @@ class Classification:
         Raises:
             BadInput: A text is too long and must not be cut, or a score cannot be written.
             TooLarge: They are too many texts, characters or scores.
-            Overloaded: They are more than may wait, or would not be ready in so many *seconds*.
+            Overloaded: They are more than may wait, or would not be ready within *seconds*.
             LabelwiseError: The engine fails on one of the texts.
         """
         texts, top_k = request.texts, request.top_k

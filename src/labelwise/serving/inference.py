@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from labelwise.serving.cache import Cache
     from labelwise.serving.catalogue import Entry
 
-# Texts of so many characters in all become tokens on the event loop: handing them to a thread and
+# The most characters of texts that become tokens on the event loop: to hand them to a thread and
 # back takes longer.
 _FEW_CHARACTERS = 400
 
@@ -68,7 +68,7 @@ class _Flight:
     """A computation that others may join: its texts, its task, and how many requests wait for it.
 
     It is in the table of flights from its start to the step in which it ends or is cancelled. So
-    whoever finds it there finds it under way.
+    a request that finds it there finds it under way.
     """
 
     task: asyncio.Task[Rows | Exception]
@@ -129,7 +129,7 @@ class Inference(Forkable):
 
         Raises:
             BadInput: A text is too long, and must not be cut.
-            Overloaded: It is more than may wait, or would not be ready in so many *seconds*.
+            Overloaded: It is more than may wait, or would not be ready within *seconds*.
             LabelwiseError: The engine fails on one of the texts.
         """
         request = _Request(entry, tokenization, monotonic() + seconds)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from labelwise.engine.tokenizer.tokenizer import Encoded
     from labelwise.models.model import Model
 
-TURNS = 4  # of so many batches, one takes the oldest requests first
+TURNS = 4  # batches, of which one takes the oldest requests first
 # The most characters of a short request: they become tokens in 10 ms, words of an odd kind 100.
 SHORT = 16_384
 # In the moving average of a model's times: of each measurement, and of each that is quicker.
@@ -156,7 +156,7 @@ class ModelQueue:
         return next(((number, job) for job, number in newest_first if not job.taken), None)
 
     def learn_reading(self, characters: int, seconds: float) -> None:
-        """Note that so many *characters* took so many *seconds* to become tokens.
+        """Note that *characters* took *seconds* to become tokens.
 
         The slowest kinds of text count: the seconds_per_token follows them sooner than the others.
         """
@@ -164,7 +164,7 @@ class ModelQueue:
         self.seconds_per_character += change * (_SHARE_OF_NEW if change > 0 else _SHARE_OF_FASTER)
 
     def learn(self, tokens: int, seconds: float) -> None:
-        """Note that a batch of so many *tokens* took so many *seconds*.
+        """Note that a batch of *tokens* took *seconds*.
 
         Small batches take more for a token than full ones do: they count only where they were
         quicker than expected. One batch that was held up says little of the next.
@@ -203,7 +203,7 @@ class Queue:
         return empty
 
     def reserve(self, texts: int) -> None:
-        """Hold places for so many *texts*, which are no job yet."""
+        """Hold places for *texts*, which are no job yet."""
         self.texts += texts
 
     def release(self, texts: int) -> None:
@@ -211,19 +211,19 @@ class Queue:
         self.texts -= texts
 
     def learn(self, model: Model, tokens: int, seconds: float) -> None:
-        """Note that a batch of *model* with so many *tokens* took so many *seconds*."""
+        """Note that a batch of *model* with *tokens* took *seconds*."""
         self.by_model[model].learn(tokens, seconds)
 
     def learn_reading(self, model: Model, characters: int, seconds: float) -> None:
-        """Note that so many *characters* became tokens of *model* in so many *seconds*."""
+        """Note that *characters* became tokens of *model* within *seconds*."""
         self.by_model[model].learn_reading(characters, seconds)
 
     def work(self, model: Model, tokens: int) -> float:
-        """The seconds that one stream takes for so many *tokens* of *model*."""
+        """The seconds that one stream takes for *tokens* of *model*."""
         return tokens * self.by_model[model].seconds_per_token
 
     def reading_work(self, model: Model, characters: int) -> float:
-        """The seconds that a thread takes to make so many *characters* tokens of *model*."""
+        """The seconds that a thread takes to make *characters* tokens of *model*."""
         return characters * self.by_model[model].seconds_per_character
 
     @property
@@ -286,7 +286,7 @@ class Queue:
         return smaller + min(larger, smaller / (TURNS - 1))
 
     def take(self, idle: int, *, may_be_exclusive: bool = False) -> Batch | None:
-        """The next batch, for one of so many *idle* streams; None where nothing waits.
+        """The next batch, for one of *idle* streams; None where nothing waits.
 
         It has `Backend.batch_tokens` at most, or one text; less where other streams can use what
         waits. Where it *may be exclusive*, it is if there is no more work than all threads do best
@@ -315,7 +315,7 @@ class Queue:
         return batch
 
     def _share(self, tokens: int, idle: int) -> int:
-        """The part of the waiting *tokens* that is for one of so many *idle* streams.
+        """The part of the waiting *tokens* that is for one of *idle* streams.
 
         The last one leaves half of a lot: the next to be free would begin with whatever text comes
         first, all alone.
@@ -347,7 +347,7 @@ class Reading:
         return sum(seconds for _, seconds in self._works.values())
 
     def add(self, characters: int, seconds: float) -> object:
-        """Add so many *characters*, work for *seconds*; a key to `remove` them by."""
+        """Add *characters*, work for *seconds*; a key to `remove` them by."""
         key = object()
         self._works[key] = characters.bit_length(), seconds
         return key
@@ -357,7 +357,7 @@ class Reading:
         self._works.pop(key, None)
 
     def seconds_before(self, characters: int, seconds: float) -> float:
-        """The seconds until so many *characters*, work for *seconds*, are tokens from now on.
+        """The seconds until *characters*, work for *seconds*, are tokens from now on.
 
         A short request waits for short ones only, which take no time; a long one for what is not
         larger, and what larger ones get of the turns of the oldest.

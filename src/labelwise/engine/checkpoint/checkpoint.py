@@ -37,7 +37,7 @@ MAX_INDEX_BYTES = 32 * 2**20
 MAX_HEADER_BYTES = 8 * 2**20  # some fifty thousand tensors; models have hundreds
 MAX_NAME_BYTES = 255  # of a file, on every system
 # Tensors of a pickle may share numbers: layers that are one layer, a table that is also a head.
-# Each is a weight of its own here, and all that are used take so many times the files at most.
+# Each is a weight of its own here; all that are used take this many times the files at most.
 MAX_SHARED = 4
 # What other programs put before the names of all weights: torch's DataParallel and compile, and
 # those who keep the model as a part of their own.

@@ -72,7 +72,7 @@ class Runner:
 
 
 class _Session(Forkable):
-    """A session of the runtime, which runs so many batches at once and no more.
+    """A session of the runtime, with a bound on the batches that it runs at once.
 
     With one thread a batch it has no threads of its own, and goes on in a forked process, on the
     memory that both share.

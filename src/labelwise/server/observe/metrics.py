@@ -245,11 +245,11 @@ class Metrics:
             self._count_texts(self._series[record.entry.model], record.result)
 
     def encoded(self, model: Model, seconds: float) -> None:
-        """The texts of a request became tokens of *model* in so many *seconds*."""
+        """The texts of a request became tokens of *model* within *seconds*."""
         self._see((self._series[model].tokenization_seconds, seconds))
 
     def ran(self, batch: Batch, seconds: float) -> None:
-        """*batch* has run, for so many *seconds*."""
+        """*batch* has run, for *seconds*."""
         series = self._series[batch.model]
         first = [job for job, number in batch.places if number == 0]
         self._see(

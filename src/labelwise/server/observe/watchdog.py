@@ -54,7 +54,7 @@ class Watchdog:
                     self._kill(missed * PULSE_SECONDS)
 
     def _kill(self, seconds: float) -> None:
-        """Log where the loop has hung for so many *seconds*, and end the process at once with 1."""
+        """Log where the loop has hung for *seconds*, and end the process at once with 1."""
         frames = traceback.extract_stack(sys._current_frames()[self._watched])  # noqa: SLF001
         trace = [f"{frame.filename}:{frame.lineno}" for frame in reversed(frames)]
         said = threading.Thread(target=_say, args=(seconds, trace), daemon=True)

@@ -157,7 +157,7 @@ def read(body: bytes, query: Mapping[str, str], max_texts: int) -> ClassifyReque
 
     Raises:
         BadInput: They make none.
-        TooLarge: The body has far more values than so many texts need.
+        TooLarge: The body has far more values than *max_texts* texts need.
     """
     flat = query.get("flat", "false")
     if flat not in {"true", "false"}:

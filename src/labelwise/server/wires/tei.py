@@ -157,7 +157,7 @@ def read(body: bytes, _: Mapping[str, str], max_texts: int) -> ClassifyRequest:
 
     Raises:
         BadInput: It makes none.
-        TooLarge: It has far more values than so many texts need.
+        TooLarge: It has far more values than *max_texts* texts need.
     """
     query: PredictQuery = decode(body, PredictQuery, max_texts, ADVICE)
     texts, single = query.texts()

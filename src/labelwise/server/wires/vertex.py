@@ -66,7 +66,7 @@ def read(body: bytes, _: Mapping[str, str], max_texts: int) -> ClassifyRequest:
 
     Raises:
         BadInput: It makes none, or its instances cannot be answered together.
-        TooLarge: It has far more values than so many texts need.
+        TooLarge: It has far more values than *max_texts* texts need.
     """
     for keys in decode(body, _Instances, max_texts, _ADVICE).instances:
         if keys.query is not UNSET and keys.texts is not UNSET:
