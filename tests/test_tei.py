@@ -277,6 +277,14 @@ def test_the_other_wire_has_seconds_and_no_stages(live):
 # Texts that are cut
 
 
+def test_a_text_that_must_not_be_cut_is_refused_in_words_of_the_wire(live):
+    said = refused(post(live, {"inputs": "good " * 600, "truncate": False}), 422, "Validation")
+    assert said == (
+        "text 1 has 602 tokens, more than the 512 that the model reads, and it must not be "
+        "truncated; shorten it, or let it be truncated"
+    )
+
+
 @pytest.mark.parametrize(
     ("direction", "end"),
     [("Left", -1), ("left", -1), ("Right", 0), ("right", 0), (None, 0)],

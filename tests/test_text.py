@@ -371,8 +371,13 @@ def test_a_cut_that_truncation_does_not_allow_is_refused(folder, truncation, tex
         with pytest.raises(BadInput) as refusal:
             tokenizer.encode(["good", "bad", text], Tokenization(truncation, max_length=max_length))
         assert str(refusal.value) == (
-            f"text 3 has {length} tokens, more than the 8 that the model reads, and truncation "
-            f"'{truncation}' does not cut it to that; shorten it, or use 'longest_first'"
+            f"text 3 has {length} tokens, more than the 8 that the model reads, and "
+            + (
+                "it must not be truncated; shorten it, or let it be truncated"
+                if truncation == "do_not_truncate"
+                else f"truncation '{truncation}' does not cut it to that; shorten it, or use "
+                "'longest_first'"
+            )
         )
 
 

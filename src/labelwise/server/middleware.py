@@ -90,10 +90,11 @@ class RequestMiddleware:
             await answer(scope, receive, exchange.send)
 
     def _choose(self, scope: Scope, headers: Headers) -> ASGIApp:
-        """The application for a request, if it is one for this server.
+        """The application for a request.
 
         Raises:
-            LabelwiseError: It cannot be read, as the connection says, or there is no room for it.
+            LabelwiseError: It cannot be read, as the connection says, there is no room for it, or
+                it is for another host.
         """
         state = scope["state"]
         refusal: LabelwiseError | None = state.get("refusal")

@@ -179,10 +179,15 @@ class Tokenizer:
         if shares is None:
             whose = "max_length allows" if limit < self.limit else "the model reads"
             least = "at least " if read is not text else ""
+            instead = (
+                "it must not be truncated; shorten it, or let it be truncated"
+                if truncation == "do_not_truncate"
+                else f"truncation {truncation!r} does not cut it to that; shorten it, or use "
+                "'longest_first'"
+            )
             raise BadInput(
                 f"text {number} has {least}{len(ids)} tokens, more than the {limit} that {whose}, "
-                f"and truncation {truncation!r} does not cut it to that; "
-                "shorten it, or use 'longest_first'"
+                f"and {instead}"
             )
         # Were the library to truncate, it would keep what it cuts off as well: for a pair, each
         # part of one text with each part of the other, which takes seconds where both are long.
