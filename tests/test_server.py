@@ -75,7 +75,9 @@ def post(live, body, path="/", **more):
 
 def at(path, model=EMBEDDED):
     """*path* as a caller writes it."""
-    return path.replace("{model:path}", model).replace("{revision}", "main")
+    named = {"model": model, "revision": "main", "framework": "transformers"}
+    named["path"] = "config.json" if "resolve" in path else ""
+    return re.sub(r"\{(\w+)(:\w+)?\}", lambda found: named[found[1]], path)
 
 
 def exchange(live, method, path, body=None, headers=None):
@@ -200,7 +202,8 @@ def test_flat_is_for_one_text(live):
 @pytest.mark.parametrize(("path", "method"), ALL)
 def test_each_method_of_a_path_answers(path, method, live):
     url = live.url + at(path)
-    answer = ask(url, LIKE if method == "POST" else None, method=method)
+    body = LIKE | {"paths": "config.json"}
+    answer = ask(url, body if method == "POST" else None, method=method)
     assert answer.status == 200
     if method == "GET":
         head = ask(url, method="HEAD")

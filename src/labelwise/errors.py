@@ -9,6 +9,7 @@
     │   ├── MissingWeight    500  the checkpoint lacks a weight that the model needs
     │   └── UnsupportedModel 500  the file is fine; the engine does not know this kind of model
     ├── AccessDenied         401  no access token, or not the right one
+    ├── FileChanged          409  a file is no longer as when its model was loaded
     ├── Overloaded           429  not now; the answer says when to come again
     ├── RequestTimeout              408  the caller's request did not arrive in time
     ├── TargetTooLong        414  the URL of a request is longer than this server reads
@@ -115,6 +116,12 @@ class AccessDenied(LabelwiseError):  # noqa: N818
 
     status = 401
     reason = "access_token"
+
+
+class FileChanged(LabelwiseError):  # noqa: N818
+    """A file has changed since its model was loaded."""
+
+    status = 409
 
 
 class Overloaded(LabelwiseError):  # noqa: N818

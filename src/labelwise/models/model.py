@@ -17,6 +17,7 @@ from labelwise.engine.forks import Forkable
 from labelwise.engine.packing import pack, split
 from labelwise.engine.tokenizer.tokenizer import DEFAULT_TOKENIZATION, Tokenizer
 from labelwise.errors import BadModel, one_line
+from labelwise.models.files import Files
 from labelwise.models.locate import locate
 from labelwise.models.scores import default_function
 
@@ -53,11 +54,14 @@ class Model(Forkable):
         self.dtype = dtype
         self.backend = backend or default()
         self.streams = self.backend.streams
+        self.files = Files(location.folder)  # as they are before they are read
         self.tokenizer = Tokenizer.open(location.folder, architecture.longest, config.model_type)
         with Checkpoint.open(location.folder, architecture.base) as checkpoint:
             self.labels = config.labels(checkpoint.rows(f"{architecture.head}.weight"))
             self._runner: Runner | None = self.backend.load(architecture, checkpoint, dtype)
+            self.parameters = checkpoint.parameters()
             unused = checkpoint.unused()
+        self.model_type, self.architectures = config.model_type, config.architectures
         said = f"{location.id}: {len(self.labels)} labels, {dtype}, from {location.folder}"
         _log.info("%s", one_line(said))
         if unused:

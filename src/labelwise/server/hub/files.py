@@ -1,0 +1,155 @@
+"""Files of models, sent in pieces: none is in memory as a whole, or holds up the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING, BinaryIO
+
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from labelwise.errors import LabelwiseError
+from labelwise.server.hub.asked import find_model, find_revision, not_found
+from labelwise.server.hub.tree import hashes_of
+from labelwise.server.state import server_of
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
+
+    from labelwise.models.files import File
+
+_PIECE_BYTES = 2**18
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
+PARAMETERS = [
+    {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
+    for name, description in (
+        ("range", "Part of the file, as in bytes=0-99; several parts are not given."),
+        ("if-range", "The ETag of the file whose part is wanted; of another, all is given."),
+        ("if-none-match", "The ETag of a file that need not be sent again."),
+    )
+]
+HEADERS = {
+    "etag": "The hash of the file: SHA-256 of large ones, else that of the blob in Git.",
+    "x-repo-commit": "The commit of the model, or a hash of its files.",
+    "accept-ranges": "bytes.",
+}
+
+
+async def resolve(request: Request) -> Response:
+    """A file of a model, or a part of it."""
+    entry = find_model(request)
+    if server_of(request).settings.withhold_files:
+        message = "this server hands out no files of its models (withhold_files)"
+        raise HTTPException(403, message, {"x-error-message": message})
+    entry = find_revision(request)
+    file = entry.model.files.get(request.path_params["path"])
+    if file is None:
+        raise not_found("EntryNotFound", f"There is no such file in {entry.id}", entry.sha)
+    etag = f'"{(await hashes_of(request, file)).etag}"'
+    content = await asyncio.to_thread(file.open)
+    headers = {
+        "etag": etag,
+        "x-repo-commit": entry.sha,
+        "accept-ranges": "bytes",
+        "content-type": "application/octet-stream",
+        "x-content-type-options": "nosniff",
+    }
+    try:
+        return _answer(request, file, content, headers)
+    except BaseException:
+        content.close()
+        raise
+
+
+def _answer(request: Request, file: File, content: BinaryIO, headers: dict[str, str]) -> Response:
+    """The answer to *request*: all of *file*, which is open as *content*, a part, or nothing new.
+
+    Raises:
+        HTTPException: It asks for a part that is not there.
+    """
+    etag, size = headers["etag"], file.size
+    if _is_known(request.headers.get("if-none-match", ""), etag):
+        content.close()
+        return Response(status_code=304, headers=headers)
+    if request.method == "HEAD":
+        content.close()
+        return Response(headers=headers | {"content-length": str(size)})
+    part = None
+    if request.headers.get("if-range", etag) == etag:
+        part = _part(request.headers.get("range", ""), size)
+    if part is None:
+        return _Pieces(file, content, range(file.size), 200, headers)
+    first, end = part
+    headers = headers | {"content-range": f"bytes {first}-{end - 1}/{size}"}
+    return _Pieces(file, content, range(first, end), 206, headers)
+
+
+def _is_known(tags: str, etag: str) -> bool:
+    """Whether *tags*, the header, says that the caller has the file already."""
+    return any(tag.strip().removeprefix("W/") in {etag, "*"} for tag in tags.split(","))
+
+
+def _part(asked: str, size: int) -> tuple[int, int] | None:
+    """The first byte that is *asked* for, and the one after the last; None where it is all.
+
+    Raises:
+        HTTPException: A file of *size* bytes has no such part.
+    """
+    found = _RANGE.fullmatch(asked.strip())
+    first, last = found.groups() if found else ("", "")
+    if not (first or last) or (first and last and int(last) < int(first)):
+        return None
+    begin = int(first) if first else max(size - int(last), 0)
+    end = min(int(last) + 1, size) if first and last else size
+    if begin >= size:
+        message = f"the file has {size} bytes; ask for a part of them"
+        raise HTTPException(416, message, {"content-range": f"bytes */{size}"})
+    return begin, end
+
+
+class _Pieces(Response):
+    """The bytes *part* of *file*, which is open as *content*.
+
+    No more of it is read when the caller has left. Where the file turns out to have changed, the
+    answer breaks off before its last piece: there is no other way left to say so.
+    """
+
+    def __init__(
+        self, file: File, content: BinaryIO, part: range, status: int, headers: dict[str, str]
+    ) -> None:
+        super().__init__(None, status, headers | {"content-length": str(len(part))})
+        self._file = file
+        self._content = content
+        self._first = part.start
+        self._left = len(part)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Send the answer; ASGI."""
+        leaving = asyncio.create_task(_wait_for_leaving(receive))
+        begin = {"type": "http.response.start", "status": self.status_code}
+        try:
+            await send(begin | {"headers": self.raw_headers})
+            self._content.seek(self._first)
+            while not leaving.done():
+                piece = await asyncio.to_thread(self._content.read, min(self._left, _PIECE_BYTES))
+                self._left -= len(piece)
+                if not (self._left and piece):
+                    self._file.check(self._content)
+                await send(
+                    {"type": "http.response.body", "body": piece, "more_body": self._left > 0}
+                )
+                if not self._left:
+                    break
+        finally:
+            leaving.cancel()
+            self._content.close()
+
+
+async def _wait_for_leaving(receive: Receive) -> None:
+    """Wait until the caller has left, or its answer is sent."""
+    with suppress(LabelwiseError):  # a body that nobody asked for is broken
+        while (await receive())["type"] != "http.disconnect":
+            pass
