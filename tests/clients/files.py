@@ -144,7 +144,7 @@ CALLS = {
     "snapshot of some": snapshot("some", allow_patterns=["*.json"]),
     "resumed": resumed,
     "verified": verified,
-    "whoami": lambda: api.whoami(),
+    "whoami": api.whoami,
 }
 
 

@@ -79,7 +79,6 @@ ROUTES = (
         handler=tree.paths_info,
         name="paths_info",
         summary="Those files of a model that the body names, with sizes and hashes.",
-        scope="public",
         body={"application/json": tree.Paths, "application/x-www-form-urlencoded": tree.Paths},
         example={"paths": ["config.json"]},
         answer=_LIST,

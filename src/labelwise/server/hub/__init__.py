@@ -1,1 +1,1 @@
-"""What clients of the Hub find here with ``HF_ENDPOINT`` set to this server: models and files."""
+"""The look-ups of clients of the Hub, which find models and files here by ``HF_ENDPOINT``."""

@@ -1,4 +1,4 @@
-"""What clients of the Hub ask of the service itself: its task, its caller, the state of a model."""
+"""Look-ups of the service itself: its task, its caller, and the state of a model."""
 
 from __future__ import annotations
 
