@@ -17,7 +17,7 @@ import pytest
 
 from labelwise import Classifier
 from labelwise.models.card import Card
-from labelwise.models.files import Files
+from labelwise.models.files import File, Files
 from labelwise.models.model import Model
 from labelwise.serving.catalogue import Catalogue, Entry
 from padded import config, write_model, write_tokenizer
@@ -28,6 +28,7 @@ ACCESS_TOKEN = "hf_right"  # noqa: S105
 RIGHT = {"authorization": f"Bearer {ACCESS_TOKEN}"}
 SECRET = "SECRET"  # noqa: S105 - of files that nobody may have
 CARD = "---\nlicense: mit\nlanguage: [en, fr]\ndatasets: sst2\ntags: [mood]\n---\n# A model\n"
+OPEN = Path("/proc/self/fd")
 SCRIPT = Path(__file__).parent / "clients" / "files.py"
 GIVEN = ["README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
 
@@ -299,6 +300,12 @@ def test_the_client_sees_one_branch_with_one_commit(value, commit):
     assert found["created_at"].startswith("2020-09-13")
 
 
+def test_the_commits_can_be_counted(live):
+    """As JavaScript's client does."""
+    answer = ask(f"{live.url}/api/models/{MODEL}/commits/main?limit=1")
+    assert answer.headers["x-total-count"] == "1" == str(len(answer.json))
+
+
 def test_a_revision_may_be_short_but_not_too_short(value, calls, commit):
     assert value("info at a short commit") == commit
     assert calls["info at a commit too short"]["error"] == "RevisionNotFoundError"
@@ -377,7 +384,8 @@ def test_transformers_takes_a_model_from_labelwise(guarded, tmp_path):
         "import json, torch; from transformers import AutoTokenizer as T;"
         "from transformers import AutoModelForSequenceClassification as M;"
         f"inputs = T.from_pretrained('{EMBEDDED}')('I like you', return_tensors='pt');"
-        f"found = M.from_pretrained('{EMBEDDED}', dtype=torch.float32).eval()(**inputs).logits.softmax(-1)[0];"
+        f"model = M.from_pretrained('{EMBEDDED}', dtype=torch.float32).eval();"
+        "found = model(**inputs).logits.softmax(-1)[0];"
         "print(json.dumps(sorted(found.tolist())))"
     )
     expected = sorted(score.score for score in Classifier()("I like you"))
@@ -702,18 +710,30 @@ def test_nobody_waits_while_a_large_file_is_hashed_and_sent(changing):
     assert len(live.server.hasher._known) == 1
 
 
-def test_a_caller_that_leaves_has_no_more_of_the_file_read(changing):
+def test_a_caller_that_leaves_has_no_more_of_the_file_read(changing, monkeypatch):
+    live, folder = changing
+    (folder / "README.md").write_bytes(b"x" * 100_000_000)
+    note_files(live, folder)
+    reads, read = [], File.read
+    monkeypatch.setattr(File, "read", lambda *asked: reads.append(asked) or read(*asked))
+    connection = http.client.HTTPConnection(urlsplit(live.url).netloc, timeout=30)
+    connection.request("GET", f"/{MODEL}/resolve/main/README.md")
+    connection.getresponse().read(10)
+    connection.close()
+    until(lambda: not [task for task in live.connections.tasks if not task.done()])
+    assert 1 < len(reads) < 100_000_000 // 2**18
+
+
+@pytest.mark.skipif(not OPEN.is_dir(), reason="this system does not list open files")
+def test_a_slow_caller_holds_no_file_open(changing):
     live, folder = changing
     (folder / "README.md").write_bytes(b"x" * 100_000_000)
     note_files(live, folder)
     connection = http.client.HTTPConnection(urlsplit(live.url).netloc, timeout=30)
     connection.request("GET", f"/{MODEL}/resolve/main/README.md")
-    connection.getresponse().read(10)
+    assert connection.getresponse().status == 200
+    until(lambda: str(folder / "README.md") not in {linked(path) for path in OPEN.iterdir()})
     connection.close()
-    open_files = Path("/proc/self/fd")
-    if open_files.is_dir():
-        name = str(folder / "README.md")
-        until(lambda: name not in {linked(path) for path in open_files.iterdir()})
 
 
 def linked(path):

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import subprocess
+from errno import EMFILE
 
 import pytest
 
@@ -138,12 +139,25 @@ def test_a_file_that_has_changed_is_not_opened(folder, hasher, change):
         hasher.start(file).result(10)
 
 
+def test_a_file_that_this_process_may_not_open_for_now_has_not_changed(folder, monkeypatch):
+    file = Files(folder).get("config.json")
+    monkeypatch.setattr(os, "open", lambda *_: (_ for _ in ()).throw(OSError(EMFILE, "too many")))
+    with pytest.raises(OSError, match="too many"):
+        file.open()
+
+
 def test_the_error_does_not_say_where_the_file_lies(folder):
     file = Files(folder).get("config.json")
     (folder / "config.json").unlink()
     with pytest.raises(FileChanged) as refused:
         file.open()
     assert str(folder) not in str(refused.value)
+
+
+def test_parts_of_a_file_are_read(folder):
+    file = Files(folder).get("config.json")
+    assert (file.read(), file.read(7), file.read(0, 6)) == (b"", b"", b"config")
+    assert (file.read(7, 2), file.read(7, 100), file.read(99, 1)) == (b"js", b"json", b"")
 
 
 def test_the_hashes_are_those_of_git_and_its_large_files(folder, hasher):

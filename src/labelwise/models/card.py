@@ -46,8 +46,7 @@ class Card:
         if file is None:
             return cls()
         try:
-            with file.open() as content:
-                text = content.read(_MAX_BYTES).decode(errors="replace")
+            text = file.read(0, _MAX_BYTES).decode(errors="replace")
         except (OSError, FileChanged):
             return cls()
         return cls(_values(_front_matter(text)))

@@ -11,6 +11,7 @@ import hashlib
 import os
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from errno import EMFILE, ENFILE
 from stat import S_ISREG
 from threading import Event
 from typing import TYPE_CHECKING, BinaryIO
@@ -45,6 +46,20 @@ class File:
         """Whether the Hub would keep it with Git LFS."""
         return self.name.endswith(_LARGE_ENDINGS) or self.size > _LARGE_BYTES
 
+    def read(self, first: int = 0, most: int = 0) -> bytes:
+        """The bytes from *first* on, *most* at most. Nothing stays open.
+
+        Raises:
+            FileChanged: It is another file than when the model was loaded, or none.
+        """
+        with self.open() as content:
+            content.seek(first)
+            found = content.read(most)
+            self.check(content)
+        if len(found) < min(most, self.size - first):
+            raise self._change()
+        return found
+
     def open(self) -> BinaryIO:
         """The content, for reading.
 
@@ -53,7 +68,9 @@ class File:
         """
         try:
             content = open(self.path, "rb", opener=_open)  # noqa: SIM115 - has an opener
-        except OSError:
+        except OSError as reason:
+            if reason.errno in {EMFILE, ENFILE}:  # too many are open
+                raise
             raise self._change() from None
         try:
             self.check(content)

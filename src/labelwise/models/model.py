@@ -48,13 +48,13 @@ class Model(Forkable):
             BadInput: There is no such *dtype*.
             BadModel: A file or a weight is missing or broken, or the engine does not know the kind.
         """
+        self.files = Files(location.folder)  # before any is read: what changes later is noticed
         config = Config.open(location.folder)
         architecture = architectures.describe(config)
         self.location = location
         self.dtype = dtype
         self.backend = backend or default()
         self.streams = self.backend.streams
-        self.files = Files(location.folder)  # as they are before they are read
         self.tokenizer = Tokenizer.open(location.folder, architecture.longest, config.model_type)
         with Checkpoint.open(location.folder, architecture.base) as checkpoint:
             self.labels = config.labels(checkpoint.rows(f"{architecture.head}.weight"))

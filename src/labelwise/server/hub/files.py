@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import suppress
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -49,7 +49,7 @@ async def resolve(request: Request) -> Response:
     if file is None:
         raise not_found("EntryNotFound", f"There is no such file in {entry.id}", entry.sha)
     etag = f'"{(await hashes_of(request, file)).etag}"'
-    content = await asyncio.to_thread(file.open)
+    await asyncio.to_thread(file.read)  # has it changed?
     headers = {
         "etag": etag,
         "x-repo-commit": entry.sha,
@@ -57,34 +57,17 @@ async def resolve(request: Request) -> Response:
         "content-type": "application/octet-stream",
         "x-content-type-options": "nosniff",
     }
-    try:
-        return _answer(request, file, content, headers)
-    except BaseException:
-        content.close()
-        raise
-
-
-def _answer(request: Request, file: File, content: BinaryIO, headers: dict[str, str]) -> Response:
-    """The answer to *request*: all of *file*, which is open as *content*, a part, or nothing new.
-
-    Raises:
-        HTTPException: It asks for a part that is not there.
-    """
-    etag, size = headers["etag"], file.size
     if _is_known(request.headers.get("if-none-match", ""), etag):
-        content.close()
         return Response(status_code=304, headers=headers)
     if request.method == "HEAD":
-        content.close()
-        return Response(headers=headers | {"content-length": str(size)})
+        return Response(headers=headers | {"content-length": str(file.size)})
     part = None
     if request.headers.get("if-range", etag) == etag:
-        part = _part(request.headers.get("range", ""), size)
+        part = _part(request.headers.get("range", ""), file.size)
     if part is None:
-        return _Pieces(file, content, range(file.size), 200, headers)
-    first, end = part
-    headers = headers | {"content-range": f"bytes {first}-{end - 1}/{size}"}
-    return _Pieces(file, content, range(first, end), 206, headers)
+        return _Pieces(file, range(file.size), 200, headers)
+    span = f"bytes {part.start}-{part.stop - 1}/{file.size}"
+    return _Pieces(file, part, 206, headers | {"content-range": span})
 
 
 def _is_known(tags: str, etag: str) -> bool:
@@ -92,8 +75,8 @@ def _is_known(tags: str, etag: str) -> bool:
     return any(tag.strip().removeprefix("W/") in {etag, "*"} for tag in tags.split(","))
 
 
-def _part(asked: str, size: int) -> tuple[int, int] | None:
-    """The first byte that is *asked* for, and the one after the last; None where it is all.
+def _part(asked: str, size: int) -> range | None:
+    """The bytes that are *asked* for, in the words of the header; None where it is all.
 
     Raises:
         HTTPException: A file of *size* bytes has no such part.
@@ -107,45 +90,36 @@ def _part(asked: str, size: int) -> tuple[int, int] | None:
     if begin >= size:
         message = f"the file has {size} bytes; ask for a part of them"
         raise HTTPException(416, message, {"content-range": f"bytes */{size}"})
-    return begin, end
+    return range(begin, end)
 
 
 class _Pieces(Response):
-    """The bytes *part* of *file*, which is open as *content*.
+    """The bytes *part* of *file*; no more of it is read when the caller has left.
 
-    No more of it is read when the caller has left. Where the file turns out to have changed, the
-    answer breaks off before its last piece: there is no other way left to say so.
+    Where the file turns out to have changed, the answer breaks off: nothing else can say so then.
     """
 
-    def __init__(
-        self, file: File, content: BinaryIO, part: range, status: int, headers: dict[str, str]
-    ) -> None:
+    def __init__(self, file: File, part: range, status: int, headers: dict[str, str]) -> None:
         super().__init__(None, status, headers | {"content-length": str(len(part))})
         self._file = file
-        self._content = content
-        self._first = part.start
-        self._left = len(part)
+        self._part = part
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Send the answer; ASGI."""
         leaving = asyncio.create_task(_wait_for_leaving(receive))
-        begin = {"type": "http.response.start", "status": self.status_code}
+        left, body = self._part, {"type": "http.response.body"}
         try:
-            await send(begin | {"headers": self.raw_headers})
-            self._content.seek(self._first)
-            while not leaving.done():
-                piece = await asyncio.to_thread(self._content.read, min(self._left, _PIECE_BYTES))
-                self._left -= len(piece)
-                if not (self._left and piece):
-                    self._file.check(self._content)
-                await send(
-                    {"type": "http.response.body", "body": piece, "more_body": self._left > 0}
-                )
-                if not self._left:
-                    break
+            start = {"type": "http.response.start", "status": self.status_code}
+            await send(start | {"headers": self.raw_headers})
+            while left and not leaving.done():
+                most = min(len(left), _PIECE_BYTES)
+                piece = await asyncio.to_thread(self._file.read, left.start, most)
+                left = left[most:]
+                await send(body | {"body": piece, "more_body": bool(left)})
+            if not self._part:
+                await send(body)
         finally:
             leaving.cancel()
-            self._content.close()
 
 
 async def _wait_for_leaving(receive: Receive) -> None:
