@@ -25,7 +25,7 @@ def routes() -> str:
     lines = ["| path | method | what it does | access token |", "| --- | --- | --- | --- |"]
     for route in ROUTES:
         closed = "never" if route.scope == "public" else "where there is one"
-        path = route.path.replace(":path", "")
+        path = re.sub(r":\w+\}", "}", route.path)
         lines.append(f"| `{path}` | {route.method} | {route.summary} | {closed} |")
     return "\n".join(lines)
 

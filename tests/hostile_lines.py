@@ -333,6 +333,15 @@ def silent_readers(target: Target) -> None:
         time.sleep(20 * target.share)
 
 
+def silent_downloads(target: Target) -> None:
+    """1,000 callers that ask for the weights of a model and never read."""
+    asked = request("/labelwise/minilm-l6-sst2/resolve/main/model.safetensors")
+    with ExitStack() as stack:
+        for _ in range(target.times(1_000)):
+            stack.enter_context(Wire(target.url, receives=4_000)).send(asked)
+        time.sleep(20 * target.share)
+
+
 def resets(target: Target) -> None:
     """2,000 callers that reset their connection in the middle of a head, a body, or the answer."""
     data = request("/", {"inputs": ["a film"] * 50})
@@ -363,7 +372,7 @@ def idle_connections(target: Target) -> None:
 
 FLOODS = [header_lines, trailers, header_value, url, chunk_extension, pipelined, pipelined_texts]
 BODIES = [long_texts, long_escaped_texts, large_bodies, half_bodies]
-RUDE = [slow_senders, silent_readers, resets, vanishing, idle_connections]
+RUDE = [slow_senders, silent_readers, silent_downloads, resets, vanishing, idle_connections]
 
 
 # Too much

@@ -15,7 +15,7 @@ SHARE = 0.05  # of an attack, in its short form
 HOSTILE = pytest.mark.hostile
 QUICK = {
     *("header_lines", "trailers", "pipelined", "long_texts", "large_bodies"),
-    *("silent_readers", "resets"),
+    *("silent_readers", "silent_downloads", "resets"),
 }
 
 

@@ -81,7 +81,9 @@ def post(live, body, path="/", **more):
 
 def at(path, model=EMBEDDED):
     """*path* as a caller writes it."""
-    return path.replace("{model:path}", model).replace("{revision}", "main")
+    named = {"model": model, "revision": "main", "framework": "transformers"}
+    named["path"] = "config.json" if "resolve" in path else ""
+    return re.sub(r"\{(\w+)(:\w+)?\}", lambda found: named[found[1]], path)
 
 
 def exchange(live, method, path, body=None, headers=None):
@@ -817,7 +819,8 @@ def test_every_path_is_closed_without_an_access_token_unless_it_is_public(path, 
 
 def test_public_paths_are_few_and_exist():
     of_models = {path for path in PUBLIC if path.startswith("/api/") or path.endswith("/health")}
-    assert PUBLIC - of_models == {"/ping", "/ready"}
+    of_old_clients = {"/status/{model:id}", "/framework/{framework}"}
+    assert PUBLIC - of_models == {"/ping", "/ready", *of_old_clients}
     assert not any(path in PUBLIC for path, method in ALL if method != "GET")
 
 

@@ -132,6 +132,7 @@ GIVEN = {  # a setting: its flags, its variable, its line in the file, its value
         '["a", "b"]',
         ("a", "b"),
     ),
+    "withhold_files": (["--withhold-files"], "1", "true", True),
     "max_body_bytes": (["--max-body-bytes", "9_000"], "9_000", "9_000", 9_000),
     "max_texts": (["--max-texts", "9"], "9", "9", 9),
     "max_characters": (["--max-characters", "9"], "9", "9", 9),

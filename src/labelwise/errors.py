@@ -13,11 +13,15 @@
     │   └── UnsupportedModel   500  the file is fine; the engine does not know this kind of model
     ├── AccessDenied           401  no access token, or not the right one
     ├── WrongHost              403  the request is for another host
+    ├── FilesWithheld          403  this server hands out no files of its models
     ├── PathNotFound           404  there is no such path
+    ├── NotInRepo              404  no such model, revision or file for a client of the Hub
     ├── MethodNotAllowed       405  the path is there, but not for this method
     ├── RequestTimeout         408  the caller's request did not arrive in time
+    ├── FileChanged            409  a file is no longer as when its model was loaded
     ├── TargetTooLong          414  the URL of a request is longer than this server reads
     ├── UnsupportedMediaType   415  the content type of a body is not that of the wire
+    ├── NoSuchRange            416  the file has no such part
     ├── Overloaded             429  not now; the answer says when to come again
     ├── HeadTooLarge           431  the head of a request is too long, or has too many fields
     ├── EngineFailed           500  the engine failed on a text, or ended while it had it
@@ -42,6 +46,8 @@ _NO_MEMORY = (
     "can't start new thread",
     "failed to map segment",
 )
+
+ENCODINGS = "gzip, deflate"  # of bodies
 
 # Why a server takes no more for now: texts or seconds of work that wait, the caller's own deadline,
 # bodies that arrive, connections, or its end.
@@ -86,6 +92,11 @@ class LabelwiseError(Exception):
     def __init__(self, message: str, *, advice: str = "") -> None:
         super().__init__(one_line(message))  # names of files and weights come from strangers
         self.advice = one_line(advice)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of an answer that tells it."""
+        return {}
 
 
 class BadInput(LabelwiseError, ValueError):  # noqa: N818 - the noun says whose mistake it is
@@ -141,6 +152,11 @@ class AccessDenied(LabelwiseError):  # noqa: N818
     status = 401
     reason = "access_token"
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """The kind of credentials that are asked for."""
+        return {"www-authenticate": 'Bearer realm="Authentication required", charset="UTF-8"'}
+
 
 class WrongHost(LabelwiseError):  # noqa: N818
     """A request is for a host that this server does not answer for."""
@@ -155,6 +171,52 @@ class PathNotFound(LabelwiseError):  # noqa: N818
     status = 404
 
 
+class NotInRepo(LabelwiseError):  # noqa: N818
+    """A model, a revision or a file that a client of the Hub looks up is not here.
+
+    *code* is the word by which clients tell which of these it is; *commit* the one that is served.
+    """
+
+    status = 404
+
+    def __init__(self, message: str, code: str, commit: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.commit = commit
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The code and the message, which clients look for there, and the commit."""
+        commit = {"x-repo-commit": self.commit} if self.commit else {}
+        return {"x-error-code": self.code, "x-error-message": str(self)} | commit
+
+
+class FilesWithheld(LabelwiseError):  # noqa: N818
+    """A file of a model is asked for, and the server hands out none."""
+
+    status = 403
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The message, which clients look for there."""
+        return {"x-error-message": str(self)}
+
+
+class NoSuchRange(LabelwiseError):  # noqa: N818
+    """A part of a file of *size* bytes is asked for that lies beyond its end."""
+
+    status = 416
+
+    def __init__(self, message: str, size: int) -> None:
+        super().__init__(message)
+        self.size = size
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The size of the file."""
+        return {"content-range": f"bytes */{self.size}"}
+
+
 class MethodNotAllowed(LabelwiseError):  # noqa: N818
     """The path is there, but does nothing with this method.
 
@@ -166,6 +228,17 @@ class MethodNotAllowed(LabelwiseError):  # noqa: N818
     def __init__(self, message: str, allow: str) -> None:
         super().__init__(message)
         self.allow = allow
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The methods of the path."""
+        return {"allow": self.allow}
+
+
+class FileChanged(LabelwiseError):  # noqa: N818
+    """A file has changed since its model was loaded."""
+
+    status = 409
 
 
 class Overloaded(LabelwiseError):  # noqa: N818
@@ -180,6 +253,12 @@ class Overloaded(LabelwiseError):  # noqa: N818
         super().__init__(message)
         self.reason = reason
         self.retry_after = retry_after
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The seconds to wait, in both ways in which clients look for them."""
+        seconds = str(self.retry_after)
+        return {"retry-after": seconds, "ratelimit": f'"inference";r=0;t={seconds}'}
 
 
 class RequestTimeout(LabelwiseError):  # noqa: N818
@@ -201,6 +280,11 @@ class UnsupportedMediaType(LabelwiseError):  # noqa: N818
 
     status = 415
     reason = "media_type"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The encodings that are read."""
+        return {"accept-encoding": ENCODINGS}
 
 
 class HeadTooLarge(LabelwiseError):  # noqa: N818

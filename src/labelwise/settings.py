@@ -105,6 +105,12 @@ class Settings:
     allowed_host: tuple[str, ...] = _option(
         (), "Another host name that callers may use for this server; repeatable.", host_name
     )
+    withhold_files: bool = _option(
+        False,  # noqa: FBT003 - a default
+        "Hand out no files of the models.",
+        click.BOOL,
+        absent="no",
+    )
     max_body_bytes: int = _option(10_000_000, "Maximum bytes of a request.", _COUNT)
     max_texts: int = _option(1_024, "Maximum texts of a request.", _COUNT)
     max_characters: int = _option(1_000_000, "Maximum characters of a request.", _COUNT)

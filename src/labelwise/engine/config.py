@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 _MAX_LABELS = 100_000
+_MAX_NAMES = 10  # of classes
+_MAX_NAME = 100  # characters of one
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,15 @@ class Config:
             f"config.json has not as many classes as the head of the model, {classes}, but "
             f"{self._counts()}. Check that both belong together, and that id2label names each class"
         )
+
+    @property
+    def architectures(self) -> list[str]:
+        """The names of classes that the file gives: a few short ones."""
+        names = self.values.get("architectures")
+        names = names if isinstance(names, list) else [names]
+        return [name for name in names if isinstance(name, str) and len(name) <= _MAX_NAME][
+            :_MAX_NAMES
+        ]
 
     def _counts(self) -> str:
         """The numbers of classes that the file speaks of, for errors."""

@@ -17,6 +17,7 @@ from labelwise.engine.forks import Forkable
 from labelwise.engine.packing import pack, split
 from labelwise.engine.tokenizer.tokenizer import DEFAULT_TOKENIZATION, Tokenizer
 from labelwise.errors import BadModel, one_line
+from labelwise.models.files import Files
 from labelwise.models.locate import locate
 from labelwise.models.scores import default_function
 
@@ -47,6 +48,7 @@ class Model(Forkable):
             BadInput: There is no such *dtype*.
             BadModel: A file or a weight is missing or broken, or the engine does not know the kind.
         """
+        self.files = Files(location.folder)  # before any is read: what changes later is noticed
         config = Config.open(location.folder)
         architecture = architectures.describe(config)
         self.location = location
@@ -57,7 +59,9 @@ class Model(Forkable):
         with Checkpoint.open(location.folder, architecture.base) as checkpoint:
             self.labels = config.labels(checkpoint.rows(f"{architecture.head}.weight"))
             self._runner: Runner | None = self.backend.load(architecture, checkpoint, dtype)
+            self.parameters = checkpoint.parameters()
             unused = checkpoint.unused()
+        self.model_type, self.architectures = config.model_type, config.architectures
         said = f"{location.id}: {len(self.labels)} labels, {dtype}, from {location.folder}"
         _log.info("%s", one_line(said))
         if unused:

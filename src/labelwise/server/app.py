@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, NoReturn
 
@@ -65,11 +66,12 @@ def _nearest(path: str, routes: Sequence[Route]) -> str:
     """
     wanted = path[:_MAX_COMPARED].lower()
 
-    def likeness(known: str) -> float:
-        fixed = known.partition("{")[0].rstrip("/")
+    def likeness(template: str) -> float:
+        fixed = template.partition("{")[0].rstrip("/")
         beginning = "/".join(wanted.split("/")[: fixed.count("/") + 1])
         return SequenceMatcher(None, beginning, fixed).ratio()
 
-    shortest_first = sorted({route.path for route in routes} - {"/"}, key=len)
+    known = {route.path for route in routes if not route.path.startswith("/{")} - {"/"}
+    shortest_first = sorted(known, key=len)
     near = max(shortest_first, key=likeness, default="")
-    return near.replace(":path}", "}") if likeness(near) >= _LEAST_LIKENESS else ""
+    return re.sub(r":\w+", "", near) if likeness(near) >= _LEAST_LIKENESS else ""

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -25,6 +26,15 @@ Handler = Callable[[Request], Awaitable[Response]]
 Content = Mapping[str, Any]
 
 _PREFLIGHT_SECONDS = "600"
+
+
+class _Id(StringConvertor):
+    """The id of a model in a path, with or without its namespace."""
+
+    regex = "[^/]+(?:/[^/]+)?"
+
+
+register_url_convertor("id", _Id())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,8 +73,8 @@ class Route:
 
     @property
     def failures(self) -> set[str]:
-        """All statuses that can come of it but 200, also before its handler."""
-        found = {"403", *self.outcomes.split()} - {"200", "left"}
+        """All statuses of errors that can come of it, also before its handler."""
+        found = {"403", *self.outcomes.split()} - {"200", "206", "304", "left"}
         if self.scope != "public":
             found.add("401")
         if self.names_model:

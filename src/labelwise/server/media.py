@@ -7,7 +7,7 @@ import zlib
 from functools import partial
 from typing import TYPE_CHECKING
 
-from labelwise.errors import BodyTooLarge, MalformedBody, UnsupportedMediaType
+from labelwise.errors import ENCODINGS, BodyTooLarge, MalformedBody, UnsupportedMediaType
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -18,7 +18,6 @@ _SEND_JSON = 'send JSON: content-type: application/json, {"inputs": "your text"}
 # Windows of zlib: one that reads the heads of gzip and zlib, and one for data without a head.
 _GZIP, _ZLIB, _BARE = zlib.MAX_WBITS + 16, zlib.MAX_WBITS, -zlib.MAX_WBITS
 _CODINGS = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": _ZLIB}
-ACCEPTED = "gzip, deflate"
 _MAX_RATIO = 1_000  # of deflate, or so: how much larger data may become
 # The beginning of a form: a name, and what it is. `curl -d` calls everything a form.
 _FORM = re.compile(rb"[\w.%+\[\]-]{1,100}=")
@@ -54,7 +53,7 @@ async def decoded(request: Request, body: bytes, aside: Aside, most: int) -> byt
     if coding not in {"", "identity"}:
         if coding not in _CODINGS:
             raise UnsupportedMediaType(
-                f"the content encoding of the body is not read here; send {ACCEPTED}, or none"
+                f"the content encoding of the body is not read here; send {ENCODINGS}, or none"
             )
         inflate = partial(_inflated, body, coding, most)
         body = await aside.run(min(most, _MAX_RATIO * len(body)), inflate)

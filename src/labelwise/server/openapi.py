@@ -21,13 +21,16 @@ _STATUSES = {
     "307": "The model has another id: see Location.",
     "400": "The request cannot be used.",
     "401": "No access token, or not the right one, where the server asks for one.",
-    "403": "The request is for a host that this server does not answer for.",
-    "404": "There is no such model, or path.",
+    "403": "The request is for a host that this server does not answer for, or for a file, and the "
+    "server hands out none.",
+    "404": "There is no such model, revision, file or path.",
     "408": "The body did not arrive in time.",
+    "409": "A file has changed since the model was loaded.",
     "413": "The body, its texts or its characters are more than the server takes at once.",
     "415": "The content type or encoding of the body is not read here: send plain JSON.",
     "422": "The body is JSON, but cannot be used, or has too many texts or characters.",
     "424": "The model failed on a text.",
+    "416": "The file has no such part.",
     "429": "The server is busy; Retry-After says for how many seconds.",
     "431": "The head of the request is too long, or has too many fields.",
     "500": "The server failed; its log has more.",
@@ -37,7 +40,9 @@ _STATUSES = {
 _LICENSE = {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"}
 _IN_PATH = {
     "model": "The id of a model, with or without its namespace.",
-    "revision": "main, HEAD, or the commit that is served.",
+    "revision": "main, HEAD, or the commit that is served, of which seven digits are enough.",
+    "path": "The name of a file.",
+    "framework": "The name of a library, such as transformers.",
 }
 
 
@@ -68,6 +73,7 @@ def describe(routes: tuple[Route, ...]) -> dict[str, Any]:
 
 
 def _operation(route: Route, known: Mapping[Any, Any]) -> dict[str, Any]:
+    outcomes = route.outcomes.split()
     in_path = re.findall(r"\{(\w+)", route.path)
     answer: dict[str, Any] = {
         "description": route.summary,
@@ -85,6 +91,8 @@ def _operation(route: Route, known: Mapping[Any, Any]) -> dict[str, Any]:
         "summary": route.summary,
         "parameters": [*map(_path_parameter, in_path), *route.parameters],
         "responses": {"200": answer}
+        | ({"206": answer | {"description": "The part."}} if "206" in outcomes else {})
+        | ({"304": {"description": "The caller has it already."}} if "304" in outcomes else {})
         | {
             status: {"description": _STATUSES[status], "content": failure}
             for status in sorted(route.failures)

@@ -10,15 +10,7 @@ from urllib.parse import quote
 import msgspec
 from starlette.responses import Response
 
-from labelwise.errors import (
-    AccessDenied,
-    InternalError,
-    LabelwiseError,
-    MethodNotAllowed,
-    Overloaded,
-    UnsupportedMediaType,
-)
-from labelwise.server.media import ACCEPTED
+from labelwise.errors import InternalError, LabelwiseError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +20,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _VISIBLE = bytes(range(0x20, 0x7F))
-_CHALLENGE = 'Bearer realm="Authentication required", charset="UTF-8"'
 
 
 def json_response(
@@ -50,7 +41,7 @@ def header_value(text: str) -> str:
 def error_response(error: Exception, failure: type[Failure], request_id: str) -> Response:
     """*error* for the caller, in the form of *failure*."""
     told = error if isinstance(error, LabelwiseError) else _unexpected(error, request_id)
-    headers = _error_headers(told)
+    headers = told.headers
     if told.advice:
         headers["x-error-message"] = told.advice  # Python's client shows it
     return json_response(failure.of(told), failure.status(type(told)), headers)
@@ -62,16 +53,3 @@ def _unexpected(error: Exception, request_id: str) -> InternalError:
     where = f"{place[0].filename}:{place[0].lineno}" if place else "nowhere"
     _log.error("request %s failed: %s at %s", request_id, type(error).__name__, where)
     return InternalError(f"internal error; the server's log has more under request id {request_id}")
-
-
-def _error_headers(error: LabelwiseError) -> dict[str, str]:
-    if isinstance(error, AccessDenied):
-        return {"www-authenticate": _CHALLENGE}
-    if isinstance(error, MethodNotAllowed):
-        return {"allow": error.allow}
-    if isinstance(error, Overloaded):
-        seconds = str(error.retry_after)
-        return {"retry-after": seconds, "ratelimit": f'"inference";r=0;t={seconds}'}
-    if isinstance(error, UnsupportedMediaType):
-        return {"accept-encoding": ACCEPTED}
-    return {}

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from labelwise.server import hub, status
+from labelwise.server import status
 from labelwise.server.classify import classification
 from labelwise.server.endpoint import Route
+from labelwise.server.hub import choice, files, models, service, tree
 from labelwise.server.wires import huggingface, tei, vertex
 
 _JSON = {"application/json": {"type": "object"}}
@@ -22,12 +23,22 @@ _classify = partial(classification, huggingface.WIRE)
 _look_up = partial(Route, cross_origin=True, answer=_JSON)
 _show_model = partial(
     _look_up,
-    handler=hub.show_model,
+    handler=models.show_model,
     name="show_model",
     summary="One model; a redirect where its id lacks the namespace.",
     scope="public",
-    parameters=[hub.EXPAND],
-    outcomes="200 307 404 500",
+    parameters=[models.EXPAND, models.BLOBS],
+    outcomes="200 307 400 404 409 500",
+)
+_tree = partial(
+    _look_up,
+    handler=tree.tree,
+    name="tree",
+    summary="The files of a model, with sizes and hashes.",
+    scope="public",
+    parameters=[tree.RECURSIVE, tree.LAST_COMMIT],
+    answer=_LIST,
+    outcomes="200 400 404 409 500",
 )
 _health = partial(
     Route,
@@ -80,19 +91,57 @@ ROUTES = (
     classification(vertex.WIRE, "/vertex"),
     _look_up(
         path="/api/models",
-        handler=hub.list_models,
+        handler=models.list_models,
         name="list_models",
-        summary="The models that are served, filtered and in pages as on the Hub.",
+        summary="The models that are served, filtered, ordered and in pages as on the Hub.",
         scope="public",
-        parameters=[*hub.FILTERS, hub.EXPAND],
+        parameters=[*choice.PARAMETERS, *models.MORE, models.EXPAND],
         answer=_LIST,
         outcomes="200 400 500",
     ),
-    _show_model(path="/api/models/{model:path}/revision/{revision}", operation="show_revision"),
-    _show_model(path="/api/models/{model:path}"),
+    _show_model(path="/api/models/{model:id}/revision/{revision:path}", operation="show_revision"),
+    _tree(path="/api/models/{model:id}/tree/{revision}"),
+    _tree(path="/api/models/{model:id}/tree/{revision}/{path:path}", operation="tree_of_folder"),
+    _look_up(
+        path="/api/models/{model:id}/paths-info/{revision:path}",
+        method="POST",
+        handler=tree.paths_info,
+        name="paths_info",
+        summary="Those files of a model that the body names, with sizes and hashes.",
+        body={"application/json": tree.Paths, "application/x-www-form-urlencoded": tree.Paths},
+        example={"paths": ["config.json"]},
+        answer=_LIST,
+        outcomes="200 400 404 408 409 413 429 500 left",
+    ),
+    _look_up(
+        path="/api/models/{model:id}/refs",
+        handler=tree.refs,
+        name="refs",
+        summary="The one branch of a model, main.",
+        scope="public",
+        outcomes="200 404 500",
+    ),
+    _look_up(
+        path="/api/models/{model:id}/commits/{revision:path}",
+        handler=tree.commits,
+        name="commits",
+        summary="The one commit of a model, the one that is served.",
+        scope="public",
+        answer=_LIST,
+        outcomes="200 404 500",
+    ),
+    _look_up(
+        path="/api/models/{model:id}/auth-check",
+        handler=service.auth_check,
+        name="auth_check",
+        summary="Whether the caller may use a model: an answer, or the reason why not.",
+        scope="inference",
+        outcomes="200 404 500",
+    ),
+    _show_model(path="/api/models/{model:id}"),
     _look_up(
         path="/api/tasks",
-        handler=hub.list_tasks,
+        handler=service.list_tasks,
         name="list_tasks",
         summary="The one task of this server, and its models; the first is the recommended one.",
         scope="public",
@@ -100,9 +149,26 @@ ROUTES = (
     ),
     _look_up(
         path="/api/whoami-v2",
-        handler=hub.who_am_i,
+        handler=service.who_am_i,
         name="who_am_i",
         summary="The caller: anybody, or the holder of the access token.",
+        outcomes="200 500",
+    ),
+    _look_up(
+        path="/status/{model:id}",
+        handler=service.model_status,
+        name="model_status",
+        summary="The state of a model, as old clients ask for it: loaded.",
+        scope="public",
+        outcomes="200 404 500",
+    ),
+    _look_up(
+        path="/framework/{framework}",
+        handler=service.list_framework,
+        name="list_framework",
+        summary="The models of one library, as old clients ask for them.",
+        scope="public",
+        answer=_LIST,
         outcomes="200 500",
     ),
     _health(path="/health"),
@@ -135,5 +201,17 @@ ROUTES = (
         summary="The routes and bodies of this server, as OpenAPI.",
         answer=_JSON,
         outcomes="200 500",
+    ),
+    # Last, for its path might be meant for others.
+    Route(
+        path="/{model:id}/resolve/{revision}/{path:path}",
+        handler=files.resolve,
+        name="resolve",
+        summary="A file of a model, or a part of it.",
+        scope="inference",
+        parameters=files.PARAMETERS,
+        answer={"application/octet-stream": {"type": "string", "format": "binary"}},
+        headers=files.HEADERS,
+        outcomes="200 206 304 403 404 409 416 500",
     ),
 )

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from labelwise.models.files import Hasher
 from labelwise.server.access import OneAccessToken
 from labelwise.server.caller import Bodies
 from labelwise.server.observe.logs import log_failure, log_request
@@ -41,6 +42,7 @@ class Server:
         self.access: Access = OneAccessToken(settings.read_access_token())
         self.bodies = Bodies(settings.max_body_bytes)
         self.aside = Aside()
+        self.hasher = Hasher()
         self.metrics = Metrics(routes)
         self.draining = False
         self.batcher = Batcher(
@@ -71,6 +73,7 @@ class Server:
         await self.batcher.close()
         self.inference.close()
         self.aside.close()
+        self.hasher.close()
 
     def find(self, request: Request) -> Entry:
         """The model that *request* names in its path; the first one where it names none.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from labelwise.errors import BadInput, ModelNotFound
 from labelwise.models import agreement
+from labelwise.models.card import Card
 from labelwise.models.locate import EMBEDDED, locate
 from labelwise.models.model import Model
 
@@ -30,6 +31,7 @@ class Entry:
     id: str
     model: Model
     sha: str  # the commit on the Hub; for a folder, a hash of its files, as long as a commit's
+    card: Card = field(default_factory=Card)
 
     @property
     def cache_namespace(self) -> str:
@@ -138,4 +140,4 @@ def _load(
     if dtype == "int8" and not allow_unverified_int8:
         agreement.check(location, source)
     model = Model(replace(location, id=served_as), backend, dtype)
-    return Entry(served_as, model, location.sha())
+    return Entry(served_as, model, location.sha(), Card.read(model.files))

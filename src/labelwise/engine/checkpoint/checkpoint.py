@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from math import prod
 from os import fstat
 from os.path import commonprefix
 from pathlib import Path, PureWindowsPath
@@ -100,6 +102,13 @@ class Checkpoint:
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of the weight *name*; MissingWeight when there is none."""
         return self._find(name).stored.shape
+
+    def parameters(self) -> dict[str, int]:
+        """The count of all numbers, by the type that they are stored as."""
+        counts: Counter[str] = Counter()
+        for weight in self._weights.values():
+            counts[weight.stored.dtype] += prod(weight.stored.shape)
+        return dict(counts)
 
     def rows(self, name: str) -> int:
         """The number of rows of the weight *name*; MissingWeight when there is none."""
