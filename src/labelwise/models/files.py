@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from errno import EMFILE, ENFILE
 from stat import S_ISREG
 from threading import Event
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from labelwise.engine.checkpoint.checkpoint import INDEX, weight_files
 from labelwise.engine.folder import WEIGHTS
@@ -30,6 +30,9 @@ _READ = [name for name in FILES if name not in WEIGHTS and not name.endswith(IND
 _LARGE_ENDINGS = (".safetensors", ".bin", ".model")  # which the Hub keeps with Git LFS
 _LARGE_BYTES = 10 * 2**20
 _BLOCK_BYTES = 2**20
+_FLAGS = os.O_RDONLY
+for _name in ("O_BINARY", "O_NOFOLLOW", "O_NONBLOCK"):  # each is not everywhere
+    _FLAGS |= getattr(os, _name, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,40 +55,46 @@ class File:
         Raises:
             FileChanged: It is another file than when the model was loaded, or none.
         """
-        with self.open() as content:
-            content.seek(first)
-            found = content.read(most)
-            self.check(content)
+        descriptor = self._open()
+        try:  # few calls: at each, this thread may have to wait for the others
+            os.lseek(descriptor, first, os.SEEK_SET)
+            found = os.read(descriptor, most)
+            self._check(descriptor)
+        except OSError:
+            raise self._change() from None
+        finally:
+            os.close(descriptor)
         if len(found) < min(most, self.size - first):
             raise self._change()
         return found
 
-    def open(self) -> BinaryIO:
-        """The content, for reading.
+    def blocks(self) -> Iterator[bytes]:
+        """All bytes, block by block.
 
         Raises:
-            FileChanged: It is another file than when the model was loaded, or none.
+            FileChanged: As `read`.
         """
+        descriptor = self._open()
         try:
-            content = open(self.path, "rb", opener=_open)  # noqa: SIM115 - has an opener
+            self._check(descriptor)
+            while block := os.read(descriptor, _BLOCK_BYTES):
+                yield block
+            self._check(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _open(self) -> int:
+        """A descriptor for reading; no link is followed, and no writer of a pipe waited for."""
+        try:
+            return os.open(self.path, _FLAGS)
         except OSError as reason:
             if reason.errno in {EMFILE, ENFILE}:  # too many are open
                 raise
             raise self._change() from None
-        try:
-            self.check(content)
-        except FileChanged:
-            content.close()
-            raise
-        return content
 
-    def check(self, content: BinaryIO) -> None:
-        """Let pass the open file *content* where it is still this one.
-
-        Raises:
-            FileChanged: It has changed since.
-        """
-        stat = os.fstat(content.fileno())
+    def _check(self, descriptor: int) -> None:
+        """Let pass the file behind *descriptor* where it is still this one."""
+        stat = os.fstat(descriptor)
         found = (S_ISREG(stat.st_mode), stat.st_size, stat.st_mtime_ns)
         if found != (True, self.size, self.changed):
             raise self._change()
@@ -175,12 +184,10 @@ def _hashes(file: File, ends: Event) -> Hashes:
         CancelledError: The server ends.
     """
     total = hashlib.sha256() if file.is_large else _git(file.size)
-    with file.open() as content:
-        while not ends.is_set() and (block := content.read(_BLOCK_BYTES)):
-            total.update(block)
+    for block in file.blocks():
         if ends.is_set():
             raise CancelledError
-        file.check(content)
+        total.update(block)
     if not file.is_large:
         return Hashes(total.hexdigest(), None)
     stands = pointer(total.hexdigest(), file.size)
@@ -214,8 +221,3 @@ def _place(home: Path, name: str) -> Path | None:
     is_snapshot = home.parent.name == "snapshots" and repository.name.startswith("models--")
     inside = place == path or (is_snapshot and place.parent == repository / "blobs")
     return place if inside else None
-
-
-def _open(path: str, flags: int) -> int:
-    """Open *path* without following a link, or waiting for the writer of a pipe."""
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))

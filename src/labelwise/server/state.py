@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from labelwise.settings import Settings
 
 
+# Pieces of files that are read at once. All that are read while the event loop is busy are sent
+# together afterwards, and whoever comes new waits for that: so they are few.
+_PIECES_AT_ONCE = 2
+
+
 class Server:
     """The models, the queue, the rules of access, the settings and the metrics of one server."""
 
@@ -43,6 +48,7 @@ class Server:
         self.bodies = Bodies(settings.max_body_bytes)
         self.aside = Aside()
         self.hasher = Hasher()
+        self.reading = asyncio.Semaphore(_PIECES_AT_ONCE)
         self.metrics = Metrics(routes)
         self.draining = False
         self.batcher = Batcher(

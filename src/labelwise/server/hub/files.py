@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from labelwise.models.files import File
 
-_PIECE_BYTES = 2**18
+_PIECE_BYTES = 2**17
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
 PARAMETERS = [
     {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
@@ -47,7 +47,9 @@ async def resolve(request: Request) -> Response:
     if file is None:
         raise NotInRepo(f"There is no such file in {entry.id}", "EntryNotFound", entry.sha)
     etag = f'"{(await hashes_of(request, file)).etag}"'
-    await asyncio.to_thread(file.read)  # has it changed?
+    reading = server_of(request).reading
+    async with reading:
+        await asyncio.to_thread(file.read)  # has it changed?
     headers = {
         "etag": etag,
         "x-repo-commit": entry.sha,
@@ -63,9 +65,9 @@ async def resolve(request: Request) -> Response:
     if request.headers.get("if-range", etag) == etag:
         part = _part(request.headers.get("range", ""), file.size)
     if part is None:
-        return _Pieces(file, range(file.size), 200, headers)
+        return _Pieces(reading, file, range(file.size), 200, headers)
     span = f"bytes {part.start}-{part.stop - 1}/{file.size}"
-    return _Pieces(file, part, 206, headers | {"content-range": span})
+    return _Pieces(reading, file, part, 206, headers | {"content-range": span})
 
 
 def _is_known(tags: str, etag: str) -> bool:
@@ -91,13 +93,21 @@ def _part(asked: str, size: int) -> range | None:
 
 
 class _Pieces(Response):
-    """The bytes *part* of *file*; no more of it is read when the caller has left.
+    """The bytes *part* of *file*, read as *reading* allows; no more when the caller has left.
 
     Where the file turns out to have changed, the answer breaks off: nothing else can say so then.
     """
 
-    def __init__(self, file: File, part: range, status: int, headers: dict[str, str]) -> None:
+    def __init__(
+        self,
+        reading: asyncio.Semaphore,
+        file: File,
+        part: range,
+        status: int,
+        headers: dict[str, str],
+    ) -> None:
         super().__init__(None, status, headers | {"content-length": str(len(part))})
+        self._reading = reading
         self._file = file
         self._part = part
 
@@ -110,7 +120,8 @@ class _Pieces(Response):
             await send(start | {"headers": self.raw_headers})
             while left and not leaving.done():
                 most = min(len(left), _PIECE_BYTES)
-                piece = await asyncio.to_thread(self._file.read, left.start, most)
+                async with self._reading:
+                    piece = await asyncio.to_thread(self._file.read, left.start, most)
                 left = left[most:]
                 await send(body | {"body": piece, "more_body": bool(left)})
             if not self._part:
