@@ -478,6 +478,28 @@ def test_a_file_that_the_caller_has_is_not_sent_again(live):
     assert file_at(live, headers={"if-none-match": '"a"'}).status == 200
 
 
+def test_git_has_a_pointer_in_the_place_of_a_large_file(live, folder):
+    """JavaScript's client asks so whether a file exists."""
+    for method in ("GET", "HEAD"):
+        small, large, none = (
+            ask(f"{live.url}/{MODEL}/raw/main/{name}", method=method)
+            for name in ("config.json", "model.safetensors", "secret.txt")
+        )
+        assert (small.status, large.status, none.status) == (200, 200, 404)
+    small, large = (
+        ask(f"{live.url}/{MODEL}/raw/main/{name}") for name in ("config.json", "model.safetensors")
+    )
+    assert small.body == (folder / "config.json").read_bytes()
+    path = folder / "model.safetensors"
+    assert large.body.decode() == (
+        "version https://git-lfs.github.com/spec/v1\n"
+        f"oid sha256:{hashed(path)}\nsize {path.stat().st_size}\n"
+    )
+    [found] = ask(f"{live.url}/api/models/{MODEL}/paths-info/main", {"paths": path.name}).json
+    assert large.headers["etag"] == f'"{found["oid"]}"'
+    assert found["lfs"]["pointerSize"] == len(large.body)
+
+
 def test_a_connection_can_be_used_after_a_file(live, folder):
     connection = http.client.HTTPConnection(urlsplit(live.url).netloc, timeout=30)
     for headers in ({}, {"range": "bytes=1-3"}, {"range": "bytes=999999999-"}, {}):
@@ -523,6 +545,7 @@ def test_an_unknown_file_revision_and_model_are_told_apart(live, commit):
 def test_files_are_for_those_who_may_classify(guarded, method, headers):
     for path in (
         f"/{MODEL}/resolve/main/config.json",
+        f"/{MODEL}/raw/main/config.json",
         f"/{MODEL}/resolve/main/nope.json",
         "/org/nope/resolve/main/config.json",
         f"/api/models/{MODEL}/auth-check",
@@ -555,6 +578,7 @@ def test_a_server_may_withhold_its_files(catalogue):
             )
             assert answer.headers["x-error-message"] == answer.json["error"]
         assert file_at(live, "config.json").status == 401
+        assert ask(f"{live.url}/{MODEL}/raw/main/config.json", headers=RIGHT).status == 403
         assert ask(f"{live.url}/org/nope/resolve/main/a", headers=RIGHT).status == 404
         assert ask(f"{live.url}/api/models/{MODEL}/auth-check", headers=RIGHT).status == 200
 
