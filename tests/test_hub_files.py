@@ -392,6 +392,41 @@ def test_transformers_takes_a_model_from_labelwise(guarded, tmp_path):
     assert run(guarded.url, tmp_path, "-c", program) == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.clients
+def test_javascript_finds_models_and_files(guarded, folder, commit, tmp_path):
+    clients = os.environ.get("LABELWISE_CLIENTS") or pytest.skip("LABELWISE_CLIENTS is not set")
+    asked = {"url": guarded.url, "model": MODEL, "access_token": ACCESS_TOKEN}
+    finished = subprocess.run(  # noqa: S603
+        ["node", str(SCRIPT.with_suffix(".mjs")), json.dumps(asked | {"home": str(tmp_path)})],  # noqa: S607
+        cwd=Path(clients, "js"),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    run = json.loads(finished.stdout.splitlines()[-1])
+    assert run["version"].startswith("2.")
+    refused = run["outcomes"].pop("no access token")
+    assert refused["status"] == 401
+    assert refused["error"].startswith("Invalid username or password.")
+    found = {name: outcome.get("value", outcome) for name, outcome in run["outcomes"].items()}
+    assert [model["name"] for model in found["list"]] == [MODEL, TWIN]
+    assert found["list"][0]["safetensors"]["parameters"] == found["header"] == weights(folder)
+    assert found["info"]["sha"] == commit
+    assert [file["path"] for file in found["files"]] == GIVEN
+    assert [file["path"] for file in found["paths"]] == ["config.json"]
+    assert ([one["oid"] for one in found["commits"]], found["count"]) == ([commit], 1)
+    assert found["exists"] == [True, False]
+    assert found["download"] == (folder / "config.json").read_text()
+    assert found["missing"] is None
+    assert found["weights"]["etag"] == f'"{hashed(folder / "model.safetensors")}"'
+    assert found["weights"]["size"] == (folder / "model.safetensors").stat().st_size
+    snapshot = {path.name: hashed(path) for path in Path(found["snapshot"]).iterdir()}
+    assert snapshot == {name: hashed(folder / name) for name in GIVEN}
+    assert found["caller"] == "access-token"
+
+
 # The answer to a request for a file
 
 
