@@ -86,10 +86,10 @@ def environment(url, home):
     return kept | asks | quiet | {"NO_PROXY": "127.0.0.1"}
 
 
-def run(url, home, *arguments):
+def run(url, home, *arguments, python=sys.executable):
     """What a Python process prints at last whose client asks the server at *url*."""
     finished = subprocess.run(  # noqa: S603
-        [sys.executable, *arguments],
+        [str(python), *arguments],
         env=environment(url, home),
         capture_output=True,
         text=True,
@@ -100,13 +100,16 @@ def run(url, home, *arguments):
     return json.loads(finished.stdout.splitlines()[-1])
 
 
-@pytest.fixture(scope="module")
-def calls(guarded, commit, tmp_path_factory):
+def called(server, commit, home, **how):
     """The outcomes of the calls of the script, by their names."""
-    home = tmp_path_factory.mktemp("home")
     asked = {"model": MODEL, "name": NAME, "commit": commit, "home": str(home)}
     asked["access_token"] = ACCESS_TOKEN
-    return run(guarded.url, home, str(SCRIPT), json.dumps(asked))
+    return run(server.url, home, str(SCRIPT), json.dumps(asked), **how)
+
+
+@pytest.fixture(scope="module")
+def calls(guarded, commit, tmp_path_factory):
+    return called(guarded, commit, tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="module")
@@ -390,6 +393,21 @@ def test_transformers_takes_a_model_from_labelwise(guarded, tmp_path):
     )
     expected = sorted(score.score for score in Classifier()("I like you"))
     assert run(guarded.url, tmp_path, "-c", program) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.clients
+@pytest.mark.parametrize("client", ["hub-1x", "hub-03x"])
+def test_older_clients_find_the_same(client, guarded, commit, tmp_path, value):
+    clients = os.environ.get("LABELWISE_CLIENTS") or pytest.skip("LABELWISE_CLIENTS is not set")
+    found = called(guarded, commit, tmp_path, python=Path(clients, client, "bin", "python"))
+    for name in (
+        *("all", "filter by licence", "search", "newest first", "files", "exists", "one file"),
+        *("revision exists", "one path", "no path", "allowed", "snapshot", "resumed"),
+    ):
+        assert found[name] == {"value": value(name)}, name
+    assert found["no such revision"]["error"] == "RevisionNotFoundError"
+    assert found["no such file"]["error"].endswith("EntryNotFoundError")
+    assert found["no such model"]["error"] == "RepositoryNotFoundError"
 
 
 @pytest.mark.clients
