@@ -86,10 +86,10 @@ def environment(url, home):
     return kept | asks | quiet | {"NO_PROXY": "127.0.0.1"}
 
 
-def run(url, home, *arguments):
+def run(url, home, *arguments, python=sys.executable):
     """What a Python process prints at last whose client asks the server at *url*."""
     finished = subprocess.run(  # noqa: S603
-        [sys.executable, *arguments],
+        [str(python), *arguments],
         env=environment(url, home),
         capture_output=True,
         text=True,
@@ -100,13 +100,16 @@ def run(url, home, *arguments):
     return json.loads(finished.stdout.splitlines()[-1])
 
 
-@pytest.fixture(scope="module")
-def calls(guarded, commit, tmp_path_factory):
+def called(server, commit, home, **how):
     """The outcomes of the calls of the script, by their names."""
-    home = tmp_path_factory.mktemp("home")
     asked = {"model": MODEL, "name": NAME, "commit": commit, "home": str(home)}
     asked["access_token"] = ACCESS_TOKEN
-    return run(guarded.url, home, str(SCRIPT), json.dumps(asked))
+    return run(server.url, home, str(SCRIPT), json.dumps(asked), **how)
+
+
+@pytest.fixture(scope="module")
+def calls(guarded, commit, tmp_path_factory):
+    return called(guarded, commit, tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="module")
@@ -392,6 +395,56 @@ def test_transformers_takes_a_model_from_labelwise(guarded, tmp_path):
     assert run(guarded.url, tmp_path, "-c", program) == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.clients
+@pytest.mark.parametrize("client", ["hub-1x", "hub-03x"])
+def test_older_clients_find_the_same(client, guarded, commit, tmp_path, value):
+    clients = os.environ.get("LABELWISE_CLIENTS") or pytest.skip("LABELWISE_CLIENTS is not set")
+    found = called(guarded, commit, tmp_path, python=Path(clients, client, "bin", "python"))
+    for name in (
+        *("all", "filter by licence", "search", "newest first", "files", "exists", "one file"),
+        *("revision exists", "one path", "no path", "allowed", "snapshot", "resumed"),
+    ):
+        assert found[name] == {"value": value(name)}, name
+    assert found["no such revision"]["error"] == "RevisionNotFoundError"
+    assert found["no such file"]["error"].endswith("EntryNotFoundError")
+    assert found["no such model"]["error"] == "RepositoryNotFoundError"
+
+
+@pytest.mark.clients
+def test_javascript_finds_models_and_files(guarded, folder, commit, tmp_path):
+    clients = os.environ.get("LABELWISE_CLIENTS") or pytest.skip("LABELWISE_CLIENTS is not set")
+    asked = {"url": guarded.url, "model": MODEL, "access_token": ACCESS_TOKEN}
+    finished = subprocess.run(  # noqa: S603
+        ["node", str(SCRIPT.with_suffix(".mjs")), json.dumps(asked | {"home": str(tmp_path)})],  # noqa: S607
+        cwd=Path(clients, "js"),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    run = json.loads(finished.stdout.splitlines()[-1])
+    assert run["version"].startswith("2.")
+    refused = run["outcomes"].pop("no access token")
+    assert refused["status"] == 401
+    assert refused["error"].startswith("Invalid username or password.")
+    found = {name: outcome.get("value", outcome) for name, outcome in run["outcomes"].items()}
+    assert [model["name"] for model in found["list"]] == [MODEL, TWIN]
+    assert found["list"][0]["safetensors"]["parameters"] == found["header"] == weights(folder)
+    assert found["info"]["sha"] == commit
+    assert [file["path"] for file in found["files"]] == GIVEN
+    assert [file["path"] for file in found["paths"]] == ["config.json"]
+    assert ([one["oid"] for one in found["commits"]], found["count"]) == ([commit], 1)
+    assert found["exists"] == [True, False]
+    assert found["download"] == (folder / "config.json").read_text()
+    assert found["missing"] is None
+    assert found["weights"]["etag"] == f'"{hashed(folder / "model.safetensors")}"'
+    assert found["weights"]["size"] == (folder / "model.safetensors").stat().st_size
+    snapshot = {path.name: hashed(path) for path in Path(found["snapshot"]).iterdir()}
+    assert snapshot == {name: hashed(folder / name) for name in GIVEN}
+    assert found["caller"] == "access-token"
+
+
 # The answer to a request for a file
 
 
@@ -478,6 +531,28 @@ def test_a_file_that_the_caller_has_is_not_sent_again(live):
     assert file_at(live, headers={"if-none-match": '"a"'}).status == 200
 
 
+def test_git_has_a_pointer_in_the_place_of_a_large_file(live, folder):
+    """JavaScript's client asks so whether a file exists."""
+    for method in ("GET", "HEAD"):
+        small, large, none = (
+            ask(f"{live.url}/{MODEL}/raw/main/{name}", method=method)
+            for name in ("config.json", "model.safetensors", "secret.txt")
+        )
+        assert (small.status, large.status, none.status) == (200, 200, 404)
+    small, large = (
+        ask(f"{live.url}/{MODEL}/raw/main/{name}") for name in ("config.json", "model.safetensors")
+    )
+    assert small.body == (folder / "config.json").read_bytes()
+    path = folder / "model.safetensors"
+    assert large.body.decode() == (
+        "version https://git-lfs.github.com/spec/v1\n"
+        f"oid sha256:{hashed(path)}\nsize {path.stat().st_size}\n"
+    )
+    [found] = ask(f"{live.url}/api/models/{MODEL}/paths-info/main", {"paths": path.name}).json
+    assert large.headers["etag"] == f'"{found["oid"]}"'
+    assert found["lfs"]["pointerSize"] == len(large.body)
+
+
 def test_a_connection_can_be_used_after_a_file(live, folder):
     connection = http.client.HTTPConnection(urlsplit(live.url).netloc, timeout=30)
     for headers in ({}, {"range": "bytes=1-3"}, {"range": "bytes=999999999-"}, {}):
@@ -523,6 +598,7 @@ def test_an_unknown_file_revision_and_model_are_told_apart(live, commit):
 def test_files_are_for_those_who_may_classify(guarded, method, headers):
     for path in (
         f"/{MODEL}/resolve/main/config.json",
+        f"/{MODEL}/raw/main/config.json",
         f"/{MODEL}/resolve/main/nope.json",
         "/org/nope/resolve/main/config.json",
         f"/api/models/{MODEL}/auth-check",
@@ -555,6 +631,7 @@ def test_a_server_may_withhold_its_files(catalogue):
             )
             assert answer.headers["x-error-message"] == answer.json["error"]
         assert file_at(live, "config.json").status == 401
+        assert ask(f"{live.url}/{MODEL}/raw/main/config.json", headers=RIGHT).status == 403
         assert ask(f"{live.url}/org/nope/resolve/main/a", headers=RIGHT).status == 404
         assert ask(f"{live.url}/api/models/{MODEL}/auth-check", headers=RIGHT).status == 200
 

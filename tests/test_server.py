@@ -82,7 +82,7 @@ def post(live, body, path="/", **more):
 def at(path, model=EMBEDDED):
     """*path* as a caller writes it."""
     named = {"model": model, "revision": "main", "framework": "transformers"}
-    named["path"] = "config.json" if "resolve" in path else ""
+    named["path"] = "config.json" if re.search("resolve|raw", path) else ""
     return re.sub(r"\{(\w+)(:\w+)?\}", lambda found: named[found[1]], path)
 
 

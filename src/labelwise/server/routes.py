@@ -49,6 +49,14 @@ _health = partial(
     answer=_JSON,
     outcomes="200 500 503",
 )
+_file = partial(
+    Route,
+    scope="inference",
+    parameters=files.PARAMETERS,
+    answer={"application/octet-stream": {"type": "string", "format": "binary"}},
+    headers=files.HEADERS,
+    outcomes="200 206 304 403 404 409 416 500",
+)
 _info = partial(
     Route,
     handler=status.info,
@@ -202,16 +210,17 @@ ROUTES = (
         answer=_JSON,
         outcomes="200 500",
     ),
-    # Last, for its path might be meant for others.
-    Route(
+    # Last, for their paths might be meant for others.
+    _file(
         path="/{model:id}/resolve/{revision}/{path:path}",
         handler=files.resolve,
         name="resolve",
         summary="A file of a model, or a part of it.",
-        scope="inference",
-        parameters=files.PARAMETERS,
-        answer={"application/octet-stream": {"type": "string", "format": "binary"}},
-        headers=files.HEADERS,
-        outcomes="200 206 304 403 404 409 416 500",
+    ),
+    _file(
+        path="/{model:id}/raw/{revision}/{path:path}",
+        handler=files.raw,
+        name="raw",
+        summary="A file of a model as Git has it: a pointer in the place of a large one.",
     ),
 )

@@ -20,10 +20,10 @@ def use_of(_: Entry) -> dict[str, int]:
 def tags_of(entry: Entry) -> list[str]:
     """All that *entry* may be filtered by."""
     card, names = entry.card, [file.name for file in entry.model.files]
-    weights = "safetensors" if any(name.endswith(".safetensors") for name in names) else "pytorch"
+    kinds = {"safetensors": ".safetensors", "pytorch": ".bin"}
     found = [
         library_of(entry),
-        weights,
+        *(kind for kind, end in kinds.items() if any(name.endswith(end) for name in names)),
         entry.model.model_type,
         TASK,
         *card.texts("tags"),

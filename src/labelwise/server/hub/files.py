@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from labelwise.errors import FilesWithheld, LabelwiseError, NoSuchRange, NotInRepo
+from labelwise.models.files import pointer
 from labelwise.server.hub.asked import find_model, find_revision
 from labelwise.server.hub.tree import hashes_of
 from labelwise.server.state import server_of
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
-    from labelwise.models.files import File
+    from labelwise.models.files import File, Hashes
+    from labelwise.serving.catalogue import Entry
 
 _PIECE_BYTES = 2**17
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
@@ -39,35 +41,60 @@ HEADERS = {
 
 async def resolve(request: Request) -> Response:
     """A file of a model, or a part of it."""
-    entry = find_model(request)
-    if server_of(request).settings.withhold_files:
-        raise FilesWithheld("this server hands out no files of its models (withhold_files)")
-    entry = find_revision(request)
-    file = entry.model.files.get(request.path_params["path"])
-    if file is None:
-        raise NotInRepo(f"There is no such file in {entry.id}", "EntryNotFound", entry.sha)
-    etag = f'"{(await hashes_of(request, file)).etag}"'
-    reading = server_of(request).reading
-    async with reading:
-        await asyncio.to_thread(file.read)  # has it changed?
-    headers = {
-        "etag": etag,
-        "x-repo-commit": entry.sha,
-        "accept-ranges": "bytes",
-        "content-type": "application/octet-stream",
-        "x-content-type-options": "nosniff",
-    }
-    if _is_known(request.headers.get("if-none-match", ""), etag):
+    entry, file, hashes = await _find(request)
+    headers = _headers(entry, hashes.etag)
+    if _is_known(request.headers.get("if-none-match", ""), headers["etag"]):
         return Response(status_code=304, headers=headers)
     if request.method == "HEAD":
         return Response(headers=headers | {"content-length": str(file.size)})
-    part = None
-    if request.headers.get("if-range", etag) == etag:
+    reading, part = server_of(request).reading, None
+    if request.headers.get("if-range", headers["etag"]) == headers["etag"]:
         part = _part(request.headers.get("range", ""), file.size)
     if part is None:
         return _Pieces(reading, file, range(file.size), 200, headers)
     span = f"bytes {part.start}-{part.stop - 1}/{file.size}"
     return _Pieces(reading, file, part, 206, headers | {"content-range": span})
+
+
+async def raw(request: Request) -> Response:
+    """A file of a model as Git has it: a pointer in the place of a large one."""
+    entry, file, hashes = await _find(request)
+    if hashes.sha256 is None:
+        return await resolve(request)
+    return Response(pointer(hashes.sha256, file.size), headers=_headers(entry, hashes.oid))
+
+
+async def _find(request: Request) -> tuple[Entry, File, Hashes]:
+    """The model and the file that the path of *request* names.
+
+    Raises:
+        NotInRepo: There is none of that name.
+        FilesWithheld: The server hands out none.
+        FileChanged: It has changed since the model was loaded.
+    """
+    find_model(request)
+    server = server_of(request)
+    if server.settings.withhold_files:
+        raise FilesWithheld("this server hands out no files of its models (withhold_files)")
+    entry = find_revision(request)
+    file = entry.model.files.get(request.path_params["path"])
+    if file is None:
+        raise NotInRepo(f"There is no such file in {entry.id}", "EntryNotFound", entry.sha)
+    hashes = await hashes_of(request, file)
+    async with server.reading:
+        await asyncio.to_thread(file.read)  # has it changed since it was hashed?
+    return entry, file, hashes
+
+
+def _headers(entry: Entry, etag: str) -> dict[str, str]:
+    """The headers of all answers with a file of *entry*."""
+    return {
+        "etag": f'"{etag}"',
+        "x-repo-commit": entry.sha,
+        "accept-ranges": "bytes",
+        "content-type": "application/octet-stream",  # never a page for a browser to show
+        "x-content-type-options": "nosniff",
+    }
 
 
 def _is_known(tags: str, etag: str) -> bool:
