@@ -13,6 +13,7 @@ from labelwise.engine.tokenizer import classes as tokenizer_classes
 from labelwise.server import http
 from labelwise.server.observe import metrics
 from labelwise.server.routes import ROUTES
+from labelwise.serving import listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,6 +83,7 @@ def refused() -> str:
 # A document and a part of it, to what writes that part.
 PARTS = {
     ("settings.md", "settings"): options.table,
+    ("settings.md", "listings"): listing.table,
     ("model-folders.md", "tokenizers"): tokenizer_classes.table,
     ("http-api.md", "routes"): routes,
     ("http-api.md", "statuses"): statuses,

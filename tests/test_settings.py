@@ -538,7 +538,9 @@ def test_everything_else_may_be_another_machine(host):
 
 def test_the_example_of_the_documents_works():
     text = (DOCS / "settings.md").read_text("utf-8")
-    [example] = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    example, listed = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    config(listed)
+    assert [one.id for one in settings_of().models] == ["", "acme/comments"]
     config(example)
     assert settings_of() == Settings(
         models=("./models/tickets", "distilbert/distilbert-base-uncased-finetuned-sst-2-english"),

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from click.types import OptionHelpExtra
 
+    from labelwise.serving.listing import Listing
+
 CONFIG = Path("labelwise.toml")
 EPILOG = f"Each setting is also LABELWISE_<NAME> in the environment and a key of {CONFIG}."
 
@@ -115,7 +117,7 @@ def _parameter(setting: Field[Any]) -> Callable[[Any], Any]:
     flag, variable, default = _flag(setting), _variable(setting), _default(setting)
     help_text, kind = setting.metadata["help"], setting.metadata["kind"]
     if setting.name == "models":
-        return click.argument(setting.name, metavar=flag, nargs=-1, envvar=variable)
+        return click.argument(setting.name, type=kind, metavar=flag, nargs=-1, envvar=variable)
     return click.option(
         flag,
         cls=_Option,
@@ -220,9 +222,26 @@ def _checked(path: Path, key: str, value: Any) -> Any:
         raise BadInput(f"{path} has an unknown key {key!r}; {next_step}")
     many = settings[key].default == ()
     values = value if many and isinstance(value, list) else [value]
+    if key == "models":
+        return [_model(path, one) for one in values]
     types, expected = _NUMBERS.get(str(settings[key].type), _TEXT)
     for part in values:
         fits = type(part) in types  # TOML keeps true, 1, 1.0 and "1" apart, and so does this
         if not (fits and (part.isprintable() if types == (str,) else abs(part) < _LARGEST)):
             raise BadInput(f"{key} in {path} must be {'a list of texts' if many else expected}")
     return values if many else value
+
+
+def _model(path: Path, value: Any) -> str | Listing:
+    """A model of the file at *path*: a text, or a table.
+
+    Raises:
+        BadInput: It is neither.
+    """
+    if isinstance(value, dict):
+        from labelwise.serving.listing import Listing  # noqa: PLC0415 - it needs NumPy
+
+        return Listing.read(value, str(path))
+    if not isinstance(value, str) or not value.isprintable():
+        raise BadInput(f"models in {path} must be a list of texts, or of tables with a key model")
+    return value

@@ -9,13 +9,17 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from math import inf
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from click.types import convert_type
+from msgspec import Struct
 
 from labelwise.engine.files import exists, read_file, without_mark
 from labelwise.errors import BadFile, BadInput
+
+if TYPE_CHECKING:
+    from labelwise.serving.listing import Listing
 
 _LOCAL_NAME = re.compile(r"([a-z0-9-]+\.)*localhost", re.ASCII | re.IGNORECASE)
 _HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.ASCII | re.IGNORECASE)
@@ -61,6 +65,15 @@ def _option(
     return field(default=default, repr=not secret, metadata=metadata)
 
 
+class _Model(click.ParamType[Any]):
+    """A model: a text, or a listing of the file."""
+
+    name = "model"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if isinstance(value, Struct) else click.STRING.convert(value, param, ctx)
+
+
 _COUNT = click.IntRange(min=1)
 _COUNT_OR_NONE = click.IntRange(min=0)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -74,8 +87,11 @@ _AUTH_ABSENT = "required; open on loopback without an access token"
 class Settings:
     """Settings of the server. Each is a flag, an environment variable and a key of the file."""
 
-    models: tuple[str, ...] = _option(
-        (), "Folders or Hub ids ORG/NAME[@REVISION] to serve.", absent="the embedded model"
+    models: tuple[str | Listing, ...] = _option(
+        (),
+        "Folders or Hub ids ORG/NAME[@REVISION] to serve.",
+        _Model(),
+        absent="the embedded model",
     )
     dtype: Literal["float32", "int8"] = _option(
         "float32",

@@ -5,6 +5,7 @@ The rules are those of its ``TextClassificationPipeline``.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,10 +13,11 @@ import numpy as np
 from labelwise.errors import BadInput, BadModel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 Function = Literal["softmax", "sigmoid", "none"]
 _FEW_LABELS = 100  # that Python sorts sooner than NumPy
+_NOT_GIVEN = -1.0  # stands for a score below its threshold
 _LOGITS_AT_ONCE = 250_000  # 1 MB, and some copies of it
 FUNCTIONS: tuple[Function, ...] = ("softmax", "sigmoid", "none")
 
@@ -83,16 +85,56 @@ def apply(function: Function, logits: np.ndarray) -> np.ndarray:
     return logits
 
 
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """The changes that an operator makes to the scores of a model."""
+
+    temperature: float = 1.0  # logits are divided by it: Guo et al. 2017, arXiv 1706.04599
+    least: np.ndarray | None = None  # the least score of each label that is given, (labels,)
+
+    @classmethod
+    def of(
+        cls, temperature: float, thresholds: Mapping[str, float], labels: Sequence[str]
+    ) -> Calibration:
+        """The calibration with *thresholds* for some of *labels*; the others have none."""
+        least = [thresholds.get(label, 0.0) for label in labels]
+        return cls(temperature, np.array(least, np.float32) if thresholds else None)
+
+
+AS_IT_IS = Calibration()
+
+
 def answers(
-    logits: Sequence[np.ndarray], function: Function, labels: Sequence[str], top_k: int | None
+    logits: Sequence[np.ndarray],
+    function: Function,
+    labels: Sequence[str],
+    top_k: int | None,
+    calibration: Calibration = AS_IT_IS,
 ) -> list[list[Score]]:
-    """The *top_k* best scores of each text, all where None, from its *logits*, ``(labels,)``."""
-    rows = max(_LOGITS_AT_ONCE // len(labels), 1)
-    return [
-        rank(row, labels, top_k)
-        for start in range(0, len(logits), rows)
-        for row in apply(function, np.array(logits[start : start + rows]))
-    ]
+    """The *top_k* best scores of each text, all where None, from its *logits*, ``(labels,)``.
+
+    Without a function, scores are the logits, and *calibration* changes nothing.
+    """
+    if function == "none":
+        calibration = AS_IT_IS
+    rows, least = max(_LOGITS_AT_ONCE // len(labels), 1), calibration.least
+    found = []
+    for start in range(0, len(logits), rows):
+        some = np.array(logits[start : start + rows])
+        if calibration.temperature != 1:
+            some /= np.float32(calibration.temperature)
+        scores = apply(function, some)
+        if least is None:
+            found += [rank(row, labels, top_k) for row in scores]
+        else:
+            scores[scores < least] = _NOT_GIVEN
+            found += [_given(rank(row, labels, top_k)) for row in scores]
+    return found
+
+
+def _given(scores: list[Score]) -> list[Score]:
+    """Those of *scores*, best first, that are given."""
+    return [score for score in scores if score["score"] != _NOT_GIVEN]
 
 
 def rank(scores: np.ndarray, labels: Sequence[str], top_k: int | None = None) -> list[Score]:

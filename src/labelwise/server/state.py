@@ -89,9 +89,16 @@ class Server:
         """
         record, name = record_of(request), request.path_params.get("model")
         record.model = UNKNOWN
-        record.entry = entry = self.catalogue.first if name is None else self.catalogue.find(name)
-        record.model = entry.id
+        if name is None:
+            entry = self.catalogue.first
+        else:
+            entry = self.catalogue.find(name, record.caller.sees)
+        record.entry, record.model = entry, entry.id
         return entry
+
+    def models(self, request: Request) -> list[Entry]:
+        """The models that the caller of *request* sees, in their order."""
+        return [entry for entry in self.catalogue if record_of(request).caller.sees(entry)]
 
     def unhealthy_reason(self) -> str:
         """The reason why no request would be answered; empty where they are."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
@@ -15,6 +15,8 @@ from labelwise.serving import encoders
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+
+    from labelwise.serving.catalogue import Entry
 
 
 async def health(request: Request) -> Response:
@@ -63,6 +65,9 @@ async def info(request: Request) -> Response:
                     "label2id": {label: number for number, label in labels.items()},
                 }
             },
+            "description": entry.listing.description,
+            "function_to_apply": entry.function,
+            "calibration": _calibration(entry),
             "max_input_length": entry.model.tokenizer.limit,
             "max_concurrent_requests": settings.max_waiting_texts,  # each has a text or more
             "max_batch_tokens": entry.model.backend.batch_tokens,
@@ -73,12 +78,20 @@ async def info(request: Request) -> Response:
             "max_waiting_texts": settings.max_waiting_texts,
             "auto_truncate": True,
             "tokenization_workers": encoders.THREADS,
-            "models": [model.id for model in server.catalogue],
+            "models": [one.id for one in server.models(request)],
             "version": __version__,
             "sha": None,
             "docker_label": None,
         }
     )
+
+
+def _calibration(entry: Entry) -> dict[str, Any] | None:
+    """The changes to the scores of *entry* that its operator lists; None where there are none."""
+    listing = entry.listing
+    if not listing.is_calibrated:
+        return None
+    return {"temperature": listing.temperature, "thresholds": listing.thresholds}
 
 
 async def openapi(request: Request) -> Response:

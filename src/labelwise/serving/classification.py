@@ -101,9 +101,10 @@ class Classification:
         ranking = partial(
             answers,
             [row.logits for row in found.rows],
-            request.function or entry.model.function,
+            request.function or entry.function,
             labels,
             top_k,
+            entry.calibration,
         )
         return ClassifyResult(
             scores=await self._aside.run(count * SCORE_BYTES, ranking),

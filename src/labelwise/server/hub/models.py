@@ -69,7 +69,7 @@ MORE = [
 
 async def list_models(request: Request) -> Response:
     """The models that are served, filtered, ordered and in pages as on the Hub."""
-    found = choose(server_of(request).catalogue, request)
+    found = choose(server_of(request).models(request), request)
     first, most = _number(request, "cursor", 0), _number(request, "limit", _MAX_LISTED)
     page = found[first : first + most]
     more = [field for name, field in _MORE.items() if flag(request, name)]
@@ -111,7 +111,7 @@ def _values(entry: Entry, *, listed: bool) -> dict[str, Any]:
         "modelId": entry.id,
         "author": author_of(entry) or None,
         "sha": entry.sha,
-        "private": False,
+        "private": entry.listing.private,
         "gated": False,
         "disabled": False,
         "pipeline_tag": TASK,

@@ -17,9 +17,16 @@ if TYPE_CHECKING:
 
 async def list_tasks(request: Request) -> Response:
     """The one task of this server, and its models; the first is the recommended one."""
-    ids = [entry.id for entry in server_of(request).catalogue]
-    models = [{"id": name, "description": "Served here."} for name in ids]
-    task = {"id": TASK, "label": "Text Classification", "widgetModels": ids[:1], "models": models}
+    entries = server_of(request).models(request)
+    task = {
+        "id": TASK,
+        "label": "Text Classification",
+        "widgetModels": [entry.id for entry in entries[:1]],
+        "models": [
+            {"id": entry.id, "description": entry.listing.description or "Served here."}
+            for entry in entries
+        ],
+    }
     return json_response({TASK: task})
 
 
@@ -66,5 +73,5 @@ async def model_status(request: Request) -> Response:
 async def list_framework(request: Request) -> Response:
     """The models of one library, as old clients ask for them."""
     asked = request.path_params["framework"]
-    found = [entry for entry in server_of(request).catalogue if library_of(entry) == asked]
+    found = [one for one in server_of(request).models(request) if library_of(one) == asked]
     return json_response([{"model_id": entry.id, "task": TASK} for entry in found])

@@ -295,5 +295,5 @@ class Metrics:
             series.cache_hits_total.inc(result.hits)
         if result.truncated:
             series.truncated_texts_total.inc(result.truncated)
-        for label, texts in Counts(scores[0].label for scores in result.scores).items():
+        for label, texts in Counts(scores[0].label for scores in result.scores if scores).items():
             series.labels[label].inc(texts)
