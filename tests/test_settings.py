@@ -132,6 +132,18 @@ GIVEN = {  # a setting: its flags, its variable, its line in the file, its value
         '["a", "b"]',
         ("a", "b"),
     ),
+    "public_url": (
+        ["--public-url", "https://a.example/x/"],
+        "https://a.example/x",
+        '"https://a.example/x"',
+        "https://a.example/x",
+    ),
+    "trusted_proxies": (
+        ["--trusted-proxies", "10.0.0.0/8"],
+        "10.0.0.0/8",
+        '["10.0.0.0/8"]',
+        ("10.0.0.0/8",),
+    ),
     "withhold_files": (["--withhold-files"], "1", "true", True),
     "max_body_bytes": (["--max-body-bytes", "9_000"], "9_000", "9_000", 9_000),
     "max_texts": (["--max-texts", "9"], "9", "9", 9),

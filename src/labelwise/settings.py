@@ -6,10 +6,11 @@ import re
 from contextlib import suppress
 from dataclasses import Field, dataclass, field, fields
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 import click
 from click.types import convert_type
@@ -47,6 +48,24 @@ def host_name(value: str) -> str:
     name = re.sub(r"^\w+://|\.?([/?#].*)?$", "", value)  # of a URL
     instead = f"; give {name!r}" if _HOST.fullmatch(name) else ", such as labels.example.com"
     raise click.BadParameter(f"{value!r} is not the name of a host{instead}.")
+
+
+def public_url(value: str) -> str:
+    """*value* as the beginning of URLs: http or https, a host, perhaps a port and a path."""
+    with suppress(ValueError):
+        parts = urlsplit(value)
+        plain = not (parts.query or parts.fragment or parts.username or parts.password)
+        if parts.scheme in {"http", "https"} and parts.hostname and plain and value.isprintable():
+            _ = parts.port  # raises where it is none
+            return value.rstrip("/")
+    raise click.BadParameter(f"{value!r} is not such as https://labels.example.com.")
+
+
+def network(value: str) -> str:
+    """*value* as an address or a network of addresses, as in 10.0.0.0/8."""
+    with suppress(ValueError):
+        return str(ip_network(value))
+    raise click.BadParameter(f"{value!r} is no address or network, such as 10.0.0.1 or 10.0.0.0/8.")
 
 
 def _option(
@@ -120,6 +139,14 @@ class Settings:
     access_token: str | None = _option(None, "The access token itself.", secret=True)
     allowed_host: tuple[str, ...] = _option(
         (), "Another host name that callers may use for this server; repeatable.", host_name
+    )
+    public_url: str | None = _option(
+        None, "URL that callers use, where a proxy stands in front.", public_url
+    )
+    trusted_proxies: tuple[str, ...] = _option(
+        (),
+        "Address or network of a proxy whose X-Forwarded-* headers are believed; repeatable.",
+        network,
     )
     withhold_files: bool = _option(
         False,  # noqa: FBT003 - a default

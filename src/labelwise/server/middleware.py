@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from labelwise.errors import BadInput, LabelwiseError, Overloaded, WrongHost
+from labelwise.server.forwarded import Proxies
 from labelwise.server.observe.record import RequestRecord
 from labelwise.server.responses import error_response
 from labelwise.settings import is_loopback
@@ -58,6 +59,7 @@ class RequestMiddleware:
         settings = server.settings
         most, seconds = settings.max_waiting_texts, math.ceil(settings.max_waiting_seconds)
         self._policy = f'"inference";q={most};w={seconds}'
+        self._proxies = Proxies(settings.trusted_proxies)
         self._hosts: set[str] | None = None
         if is_loopback(settings.host):
             self._hosts = {host.lower().rstrip(".") for host in settings.allowed_host}
@@ -68,6 +70,8 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        if self._proxies:
+            self._proxies.read(scope, headers)
         client = scope.get("client")
         record = RequestRecord(scope["method"], _request_id(headers), client[0] if client else "")
         scope["path"] = _without_slash(scope["path"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from starlette.datastructures import URL
+
 from labelwise.errors import BadInput
 from labelwise.server.hub.asked import TASK, date, find_model, find_revision, flag, values
 from labelwise.server.hub.choice import PROVIDER, choose
@@ -76,7 +78,7 @@ async def list_models(request: Request) -> Response:
     fields = _expanded(request) or (*_LISTED, *more)
     response = json_response([_describe(entry, fields, listed=True) for entry in page])
     if most and first + most < len(found):
-        following = request.url.include_query_params(cursor=first + most)
+        following = _address(request).include_query_params(cursor=first + most)
         response.headers["link"] = header_value(f'<{following}>; rel="next"')
     return response
 
@@ -154,6 +156,15 @@ def _expanded(request: Request) -> tuple[str, ...]:
     if not set(asked).issubset(_FIELDS):
         raise BadInput(f"expand must be one of {', '.join(_FIELDS)}")
     return tuple(asked)
+
+
+def _address(request: Request) -> URL:
+    """The URL of *request*, as its caller knows it."""
+    public = server_of(request).settings.public_url
+    if public is None:
+        return request.url
+    query = f"?{request.url.query}" if request.url.query else ""
+    return URL(f"{public}{request.url.path}{query}")
 
 
 def _number(request: Request, name: str, usual: int) -> int:
