@@ -213,9 +213,11 @@ def test_a_model_has_its_own_health_and_info(prefix, live):
 
 def test_a_model_is_not_called_like_a_route_behind_its_id(tmp_path):
     folder = small_model(tmp_path)
-    for name in ("health", "info"):
+    for name in ("auth-check", "health", "info", "refs"):
         assert [one.id for one in Catalogue.load([f"{name}={folder}"])] == [name]
-        with pytest.raises(BadInput, match=f"/models/org/{name} is a route of its own"):
+        with pytest.raises(
+            BadInput, match=f"org/{name} cannot be the id of a model: a path that ends so"
+        ):
             Catalogue.load([f"org/{name}={folder}"])
 
 

@@ -33,6 +33,7 @@ EXPOSED = (
     *("x-compute-tokens", "x-inference-id", "x-sha", "x-hf-warning", "x-total-time"),
     *("x-tokenization-time", "x-queue-time", "x-inference-time", "retry-after", "ratelimit"),
     *("ratelimit-policy", "x-error-code", "x-error-message", "x-repo-commit", "link", "etag"),
+    "x-total-count",
     *("location", "accept-ranges", "content-range", "content-length", "www-authenticate", "allow"),
 )
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from labelwise.models.scores import Function
 
 _MAX_NAMED = 5  # models in an error
-_TAKEN_NAMES = {"health", "info"}  # of paths behind the id of a model
+_TAKEN_NAMES = {"auth-check", "health", "info", "refs"}  # of paths behind the id of a model
 _ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
@@ -153,7 +153,7 @@ def _load(
         )
     if served_as.partition("/")[2] in _TAKEN_NAMES:
         raise BadInput(
-            f"{served_as:.200} cannot be the id of a model: /models/{served_as} is a route of its "
+            f"{served_as:.200} cannot be the id of a model: a path that ends so is a route of its "
             "own; give the model another id: ORG/NAME=FOLDER"
         )
     if dtype == "int8" and not allow_unverified_int8:
