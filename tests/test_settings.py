@@ -391,7 +391,7 @@ def test_an_access_token_is_never_shown():
 def test_the_help_is_short_and_says_the_defaults():
     run, _ = serve("-h", LABELWISE_PORT="x")
     assert run.exit_code == 0
-    assert len(run.stdout.splitlines()) <= 48
+    assert len(run.stdout.splitlines()) <= 60
     assert "--max-body-bytes N" in run.stdout
     assert "default: 8000]" in run.stdout
     assert "--access-token " not in run.stdout
