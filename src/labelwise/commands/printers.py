@@ -6,7 +6,7 @@ import json
 import sys
 from io import TextIOWrapper
 from time import monotonic, time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import click
 
@@ -23,7 +23,7 @@ _LEAST_BAR = 5
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _PERIODS = {"year": 31_557_600, "month": 2_629_800, "day": 86_400, "hour": 3600, "minute": 60}
 _WAIT = 0.2  # seconds between two lines about progress
-_COMMIT = 12  # characters of a commit that are shown
+_COMMIT = 7  # characters of a commit that are shown
 
 
 def prepare_output() -> None:
@@ -168,25 +168,21 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: str
     console = Console()
     lines = [[one_line(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(header, *lines, strict=True)]
-    while len(widths) > 1 and _least(widths) > console.width:
+    while len(widths) > 1 and _total(widths) - max(widths[-1] - _LEAST_TEXT, 0) > console.width:
         widths.pop()
+    widths[-1] = max(min(widths[-1], widths[-1] + console.width - _total(widths)), 1)
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
-    for number, (name, width) in enumerate(zip(header, widths, strict=False)):
-        table.add_column(
-            name,
-            justify="right" if name == right else "left",
-            no_wrap=True,
-            min_width=width if number < len(widths) - 1 else None,
-        )
+    for name, width in zip(header, widths, strict=False):
+        justify: Literal["left", "right"] = "right" if name == right else "left"
+        table.add_column(name, justify=justify, width=width, no_wrap=True)
     for line in lines:
-        table.add_row(*(Text(cell, overflow="ellipsis") for cell in line[: len(widths)]))
+        table.add_row(*map(Text, line[: len(widths)]))
     console.print(table)
 
 
-def _least(widths: Sequence[int]) -> int:
-    """The width of a table with columns of these *widths*, if the last is as narrow as can be."""
-    *before, last = widths
-    return sum(before) + _GAP * len(before) + min(last, _LEAST_TEXT)
+def _total(widths: Sequence[int]) -> int:
+    """The width of a table with columns of these *widths*."""
+    return sum(widths) + _GAP * (len(widths) - 1)
 
 
 def print_facts(facts: Mapping[str, str | None]) -> None:
@@ -205,9 +201,9 @@ def print_facts(facts: Mapping[str, str | None]) -> None:
 
 
 def bytes_text(count: int) -> str:
-    """So many bytes, for people."""
+    """A *count* of bytes, for people."""
     value, unit = float(count), 0
-    while value >= 999.95 and unit < len(_UNITS) - 1:  # noqa: PLR2004 - is shown as 1000.0
+    while value >= 999.95 and unit < len(_UNITS) - 1:  # which is shown as 1000.0
         value, unit = value / 1000, unit + 1
     return f"{value:.1f} {_UNITS[unit]}" if unit else f"{count} B"
 

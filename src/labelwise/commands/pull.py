@@ -33,10 +33,8 @@ def pull(models: tuple[str, ...], quiet: bool, as_json: bool) -> None:  # noqa: 
 
     def act(model: str) -> None:
         fetched.append(_fetch(model))
-        if quiet:
-            click.echo(one_line(fetched[-1]["id"]))
-        elif not as_json:
-            click.echo(one_line(_line(fetched[-1])))
+        if not as_json:
+            click.echo(one_line(fetched[-1]["id"] if quiet else _line(fetched[-1])))
 
     well = do_each(models, act)
     if as_json:
@@ -69,4 +67,5 @@ def _fetch(model: str) -> dict[str, Any]:
 def _line(done: dict[str, Any]) -> str:
     """A line about what was done."""
     where = f"{done['id']} at {short(done['revision'])}" if done["revision"] else done["id"]
-    return f"{where}, {bytes_text(done['size'])}, {'is here now' if done['fetched'] else 'was here already'}"
+    state = "is here now" if done["fetched"] else "was here already"
+    return f"{where} {state}, {bytes_text(done['size'])}"

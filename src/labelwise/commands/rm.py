@@ -37,10 +37,8 @@ def rm(models: tuple[str, ...], yes: bool, quiet: bool, as_json: bool) -> None: 
         with stops.whole():
             cached.remove(removal)
         removed.append(removal)
-        if quiet:
-            click.echo(one_line(removal.name))
-        elif not as_json:
-            click.echo(one_line(f"removed {_line(removal)}"))
+        if not as_json:
+            click.echo(one_line(removal.name if quiet else f"removed {_line(removal)}"))
 
     well = do_each(models, lambda model: planned.append(cached.removal(model)))
     if planned and not yes:

@@ -22,6 +22,7 @@ _SOURCES = {
 }
 _STATES = {
     "missing": "is missing: its link leads nowhere",
+    "outside": "is a link to a place outside the cache",
     "unreadable": "cannot be read, or is no regular file",
     "extra": "is no file of that commit",
 }
@@ -69,7 +70,7 @@ def _print(result: Verification) -> None:
         click.echo(one_line(f"{where}: {file.name} {_said(file)}"))
     unknown = sum(file.state == "unchecked" for file in result.files)
     good = len(result.files) - len(result.bad) - unknown
-    also = f"; {unknown} have no hash there" if unknown else ""
+    also = f"; without a hash there: {unknown}" if unknown else ""
     click.echo(
         one_line(
             f"{where}: {good} of {len(result.files)} files are right, by "

@@ -157,6 +157,9 @@ def removal(model: str) -> Removal:
         return _removal_of_damaged(model, name, None)
     strategy = info.delete_revisions(*commits)
     paths = strategy.repos | strategy.snapshots | strategy.blobs | strategy.refs
+    strangers = [path for path in paths if not _is_inside(path, repository.repo_path)]
+    if strangers:
+        raise BadFile(f"{model} is left alone: it has links to what is not its own: {strangers[0]}")
     freed = strategy.expected_freed_size
     return Removal(model, name, tuple(sorted(commits)), freed, paths, strategy.execute)
 
@@ -294,6 +297,11 @@ def _scanned(name: str) -> tuple[Any, Any]:
         raise _unreadable(cache(), reason) from None
     same = [each for each in info.repos if (each.repo_type, each.repo_id) == ("model", name)]
     return info, next(iter(same), None)
+
+
+def _is_inside(path: Path, repository: Path) -> bool:
+    """Whether *path* is the *repository* or lies in it; a link lies where it is."""
+    return path == repository or path.parent.resolve().is_relative_to(repository.resolve())
 
 
 def _unreadable(folder: Path, reason: Exception) -> BadFile:

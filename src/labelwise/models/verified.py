@@ -27,7 +27,7 @@ _BLOCK_BYTES = 2**20
 _TIMEOUT = 10  # seconds
 
 Source = Literal["hub", "cache", "package"]  # of the hashes
-State = Literal["same", "differs", "missing", "unreadable", "extra", "unchecked"]
+State = Literal["same", "differs", "missing", "outside", "unreadable", "extra", "unchecked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +141,16 @@ def _checked(
     done: Callable[[str, int, int], object],
 ) -> Checked:
     """The file *name* of *folder*, compared with the hash *expected*."""
-    if not (folder / name).exists():
+    path = folder / name
+    if not path.exists():
         return Checked(name, "missing", expected, None)
+    home = folder.resolve() if source == "package" else folder.resolve().parents[2]  # the cache
+    if not path.resolve().is_relative_to(home):
+        return Checked(name, "outside", expected, None)
     if expected is None:
         return Checked(name, "extra" if source == "hub" else "unchecked", None, None)
     try:
-        found = _hash(folder / name, expected, lambda read, size: done(name, read, size))
+        found = _hash(path, expected, lambda read, size: done(name, read, size))
     except (BadFile, OSError):
         return Checked(name, "unreadable", expected, None)
     return Checked(name, "same" if found == expected else "differs", expected, found)
@@ -156,7 +160,7 @@ def _hash(path: Path, like: str, done: Callable[[int, int], object]) -> str:
     """The hash of a file, made in the same way as the hash *like*."""
     with open_any(path) as file:
         size, read = os.fstat(file.fileno()).st_size, 0
-        total = hashlib.sha256() if len(like) == 64 else git_hash(size)  # noqa: PLR2004
+        total = hashlib.sha256() if len(like) == 64 else git_hash(size)
         while block := file.read(_BLOCK_BYTES):
             total.update(block)
             read += len(block)
