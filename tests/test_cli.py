@@ -42,8 +42,8 @@ def one_line(run):
     return line
 
 
-def terminal(columns, *arguments, stdin=None, answer=b""):
-    """What a terminal of so many *columns* shows, line by line; the command ended with 0.
+def terminal(columns, *arguments, stdin=None, answer=b"", code=0):
+    """What a terminal of so many *columns* shows, line by line; the command ended with *code*.
 
     Its user types *answer*.
     """
@@ -67,7 +67,7 @@ def terminal(columns, *arguments, stdin=None, answer=b""):
             while piece := os.read(ours, 65_536):
                 shown += piece
     os.close(ours)
-    assert run.returncode == 0, shown
+    assert run.returncode == code, shown
     return re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).split("\r\n")[:-1]
 
 

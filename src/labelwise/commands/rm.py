@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -62,7 +63,10 @@ def _ask(planned: list[Removal]) -> None:
     for removal in planned:
         click.echo(one_line(_line(removal)), err=True)
     total = bytes_text(sum(removal.freed for removal in planned))
-    if not click.confirm(f"Remove that, and free {total}?", err=True):
+    agreed = False
+    with suppress(click.Abort):  # the end of the input is a no
+        agreed = click.confirm(f"Remove that, and free {total}?", err=True)
+    if not agreed:
         sys.exit(2)
 
 

@@ -38,7 +38,7 @@ def show(model: str, as_json: bool) -> None:  # noqa: FBT001
 
 
 def _facts(found: Description) -> dict[str, str | None]:
-    """What is known, in words."""
+    """The facts of *found*, in words."""
     count = sum(found.parameters.values())
     types = ", ".join(found.parameters)
     tokens = found.max_tokens

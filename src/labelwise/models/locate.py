@@ -7,6 +7,7 @@ model. So it is imported only by what needs the Hub.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import logging
 import os
@@ -302,6 +303,8 @@ def quiet(*, progress: bool = False) -> Iterator[None]:
         if silenced:
             utils.disable_progress_bars()
             undo.callback(utils.enable_progress_bars)
+        if progress:  # bars of the client end when they are collected, below what was printed since
+            undo.callback(gc.collect)
         yield
 
 
