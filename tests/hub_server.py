@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 _ID = r"(?P<id>[^/]+(?:/[^/]+)?)"
 _LISTING = re.compile(rf"/api/models/{_ID}/(?P<what>revision|tree)/(?P<revision>[^/]+)/?")
 _FILE = re.compile(rf"/{_ID}/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
+_LARGE = (".bin", ".gguf", ".safetensors")  # are kept with Git LFS
 # What the real one sends to those without an access token.
 _WARNING = "unauthenticated; You are sending unauthenticated requests. Set an access token."
 
@@ -120,15 +121,15 @@ class _Handler(BaseHTTPRequestHandler):
             return _refusal(HTTPStatus.NOT_FOUND, "RevisionNotFound")
         if "what" in wanted:
             return _listing(wanted["what"], wanted["id"], commit, files)
-        return self._file(commit, files.get(wanted["file"]))
+        return self._file(commit, wanted["file"], files.get(wanted["file"]))
 
     def _is_from_bearer(self, access_token):
         return self.headers["Authorization"] == f"Bearer {access_token}"
 
-    def _file(self, commit, content):
+    def _file(self, commit, name, content):
         if content is None:
             return _refusal(HTTPStatus.NOT_FOUND, "EntryNotFound")
-        headers = {"X-Repo-Commit": commit, "ETag": f'"{_etag(content)}"'}
+        headers = {"X-Repo-Commit": commit, "ETag": f'"{_etag(name, content)}"'}
         part = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
         if part is None:
             return HTTPStatus.OK, headers, content
@@ -140,11 +141,14 @@ class _Handler(BaseHTTPRequestHandler):
 def _listing(what, name, commit, files):
     if what == "tree":
         listing = [
-            {"type": "file", "path": file, "size": len(content), "oid": _etag(content)}
+            {"type": "file", "path": file, "size": len(content), **_hashes(file, content, "oid")}
             for file, content in files.items()
         ]
     else:
-        siblings = [{"rfilename": file} for file in files]
+        siblings = [
+            {"rfilename": file, "size": len(content), **_hashes(file, content, "blobId")}
+            for file, content in files.items()
+        ]
         listing = {"id": name, "modelId": name, "sha": commit, "siblings": siblings}
     return HTTPStatus.OK, {"Content-Type": "application/json"}, json.dumps(listing).encode()
 
@@ -153,5 +157,20 @@ def _refusal(status, code):
     return status, {"X-Error-Code": code, "X-Error-Message": code}, b""
 
 
-def _etag(content):
-    return hashlib.sha256(content).hexdigest()
+def _hashes(name, content, key):
+    """The hash of a file in Git at *key*, and that of its content where it is kept with Git LFS."""
+    if not name.endswith(_LARGE):
+        return {key: _in_git(content)}
+    found, size = hashlib.sha256(content).hexdigest(), len(content)
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{found}\nsize {size}\n"
+    name_of_hash = "oid" if key == "oid" else "sha256"
+    lfs = {name_of_hash: found, "size": size, "pointerSize": len(pointer)}
+    return {key: _in_git(pointer.encode()), "lfs": lfs}
+
+
+def _etag(name, content):
+    return hashlib.sha256(content).hexdigest() if name.endswith(_LARGE) else _in_git(content)
+
+
+def _in_git(content):
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

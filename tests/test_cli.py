@@ -42,8 +42,11 @@ def one_line(run):
     return line
 
 
-def terminal(columns, *arguments, stdin=None):
-    """What a terminal of so many *columns* shows, line by line; the command ended with 0."""
+def terminal(columns, *arguments, stdin=None, answer=b"", code=0):
+    """What a terminal of so many *columns* shows, line by line; the command ended with *code*.
+
+    Its user types *answer*.
+    """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     known = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
@@ -55,6 +58,7 @@ def terminal(columns, *arguments, stdin=None):
         env=known | {"TERM": "xterm"},
     ) as run:
         os.close(theirs)
+        os.write(ours, answer)
         if stdin is not None:
             run.stdin.write(stdin)
             run.stdin.close()
@@ -63,7 +67,7 @@ def terminal(columns, *arguments, stdin=None):
             while piece := os.read(ours, 65_536):
                 shown += piece
     os.close(ours)
-    assert run.returncode == 0, shown
+    assert run.returncode == code, shown
     return re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).split("\r\n")[:-1]
 
 

@@ -6,16 +6,20 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import time
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import labelwise
+from hub_server import Hub
 from labelwise import errors
 from labelwise.engine import architectures
+from padded import config, write_model, write_tokenizer
 from serving import ask, command
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +30,8 @@ DOCUMENTS = [
 ]
 SHOWN = "http://127.0.0.1:8000"  # the address of a server in the documents
 NUMBER = re.compile(r"-?\d+\.\d+")
+COMMIT = re.compile(r"\b(?=\w*\d)[0-9a-f]{7,40}\b")
+PLACE = re.compile(r"^folder .*\n(?: {8,}.*\n)*", re.MULTILINE)  # of a model on this machine
 
 
 def blocks(language):
@@ -78,7 +84,7 @@ def test_javascript_examples_run(block, url, tmp_path):
 
 
 @pytest.mark.parametrize("block", blocks("console"))
-def test_console_examples_print_what_is_shown(block, url):
+def test_console_examples_print_what_is_shown(block, url, cache):
     line, shown = block.removeprefix("$ ").split("\n", 1)
     program, *arguments = shlex.split(line.replace(SHOWN, url))
     if program == "curl":  # which is not everywhere; tests/test_clients.py has it where it is
@@ -86,12 +92,43 @@ def test_console_examples_print_what_is_shown(block, url):
         return
     assert program == "labelwise"
     run = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "labelwise", *arguments], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "labelwise", *arguments],
+        env=cache,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    printed, shown = ([line.rstrip() for line in text.split("\n")] for text in (run.stdout, shown))
+    texts = [PLACE.sub("", COMMIT.sub("C", text)) for text in (run.stdout, shown)]
+    printed, shown = ([line.rstrip() for line in text.split("\n")] for text in texts)
     assert [NUMBER.sub("N", line) for line in printed] == [NUMBER.sub("N", line) for line in shown]
     numbers = [[float(n) for n in NUMBER.findall("\n".join(x))] for x in (printed, shown)]
     assert numbers[0] == pytest.approx(numbers[1], abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def pulled(tmp_path_factory):
+    """A Hub with two models, and a cache that has one of them."""
+    values = config("bert", vocab_size=20_000) | {"id2label": {0: "bill", 1: "bug", 2: "other"}}
+    made = write_tokenizer(write_model(tmp_path_factory.mktemp("made"), values), values)
+    files = {path.name: path.read_bytes() for path in made.iterdir()}
+    files["README.md"] = b"---\nlicense: apache-2.0\nlanguage: en\n---\n"
+    home = tmp_path_factory.mktemp("cache")
+    with Hub() as hub:
+        for name in ("acme/tickets", "acme/spam"):
+            hub.add(name, files)
+        pull = [sys.executable, "-m", "labelwise", "pull", "acme/tickets"]
+        subprocess.run(pull, env=hub.environment(home), capture_output=True, check=True)  # noqa: S603
+        yield hub, home
+
+
+@pytest.fixture
+def cache(pulled, tmp_path):
+    """The environment of a command that has a copy of that cache, two hours later."""
+    hub, home = pulled
+    shutil.copytree(home, tmp_path / "home", symlinks=True)
+    for blob in tmp_path.glob("home/hub/*/blobs/*"):
+        os.utime(blob, (time.time() - 7500,) * 2)
+    return hub.environment(tmp_path / "home")
 
 
 def asked(address, *options):

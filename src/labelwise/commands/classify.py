@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from io import TextIOWrapper
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ import click
 
 from labelwise import stops
 from labelwise.commands.group import verbose
-from labelwise.commands.printers import JsonPrinter, TablePrinter
+from labelwise.commands.printers import JsonPrinter, TablePrinter, prepare_output, shows_progress
 from labelwise.engine.files import without_mark
 from labelwise.errors import BadInput
 
@@ -69,11 +68,7 @@ def classify(  # noqa: PLR0913, PLR0917 - one for each option
 
     The name of a file is no text: labelwise classify < FILE.
     """
-    if sys.stdout is None:
-        raise BadInput("standard output is closed; there is nowhere to print to")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal may lack a character of the text
+    prepare_output()
     given = _given(texts)
     truncated = count = 0
     printer = JsonPrinter() if as_json else TablePrinter(len(given))
@@ -97,8 +92,7 @@ def _loaded(model: str | None, dtype: Dtype, *, allow_unverified_int8: bool) -> 
     """The classifier; in int8 only where that was found good, or with *allow_unverified_int8*."""
     from labelwise.classifier import Classifier  # noqa: PLC0415 - heavy, and --help must be quick
 
-    shows = sys.stderr is not None and sys.stderr.isatty()
-    classifier = Classifier(model, dtype=dtype, progress=shows)
+    classifier = Classifier(model, dtype=dtype, progress=shows_progress())
     if dtype == "int8" and not allow_unverified_int8:
         from labelwise.models import agreement  # noqa: PLC0415 - not needed for fp32
 

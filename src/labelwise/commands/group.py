@@ -16,7 +16,7 @@ import click
 from labelwise.errors import BadInput, LabelwiseError, lacks_memory, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 _NO_MEMORY = (
     "there is too little memory; free some, allow this process more, or take a smaller model"
@@ -26,6 +26,10 @@ _LEAST_MEMORY = 300_000_000  # bytes of addresses; 400 MB are needed on a single
 
 class Group(click.Group):
     """A group whose commands end every mistake of the user in one line and exit code 2."""
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        """The names of the commands, in the order in which they were added."""
+        return list(self.commands)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -57,6 +61,21 @@ class Group(click.Group):
         with _ending_in_one_line():
             _check_memory()
             return super().invoke(ctx)
+
+
+def do_each(models: Iterable[str], act: Callable[[str], object]) -> bool:
+    """Do *act* with each of *models*, once, and say whether it went well with all.
+
+    An error is one line, and does not stop the others.
+    """
+    well = True
+    for model in dict.fromkeys(models):
+        try:
+            act(model)
+        except LabelwiseError as error:
+            well = False
+            click.echo(f"Error: {error}", err=True)
+    return well
 
 
 @contextmanager

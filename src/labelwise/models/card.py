@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from labelwise.errors import FileChanged
-from labelwise.models.files import README
+from labelwise.models.locate import README
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -19,13 +19,12 @@ from typing import TYPE_CHECKING
 from labelwise.engine.checkpoint.checkpoint import INDEX, weight_files
 from labelwise.engine.folder import WEIGHTS
 from labelwise.errors import FileChanged
-from labelwise.models.locate import FILES
+from labelwise.models.locate import FILES, README
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-README = "README.md"
 _READ = [name for name in FILES if name not in WEIGHTS and not name.endswith(INDEX)]
 _LARGE_ENDINGS = (".safetensors", ".bin", ".model")  # which the Hub keeps with Git LFS
 _LARGE_BYTES = 10 * 2**20
@@ -183,7 +182,7 @@ def _hashes(file: File, ends: Event) -> Hashes:
         FileChanged: It has changed, or changes meanwhile.
         CancelledError: The server ends.
     """
-    total = hashlib.sha256() if file.is_large else _git(file.size)
+    total = hashlib.sha256() if file.is_large else git_hash(file.size)
     for block in file.blocks():
         if ends.is_set():
             raise CancelledError
@@ -191,12 +190,12 @@ def _hashes(file: File, ends: Event) -> Hashes:
     if not file.is_large:
         return Hashes(total.hexdigest(), None)
     stands = pointer(total.hexdigest(), file.size)
-    blob = _git(len(stands))
+    blob = git_hash(len(stands))
     blob.update(stands)
     return Hashes(blob.hexdigest(), total.hexdigest())
 
 
-def _git(size: int) -> hashlib._Hash:
+def git_hash(size: int) -> hashlib._Hash:
     """The hash that Git makes of a file of so many bytes, before the first."""
     return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
 

@@ -7,6 +7,7 @@ model. So it is imported only by what needs the Hub.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import logging
 import os
@@ -16,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import labelwise
 from labelwise.engine.checkpoint.checkpoint import INDEX, read_index, weight_files
@@ -25,7 +26,7 @@ from labelwise.engine.folder import MARKS, WEIGHTS, check_folder, no_weights
 from labelwise.errors import BadFile, BadInput, BadModel, ModelNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 EMBEDDED = "labelwise/minilm-l6-sst2"
 _EMBEDDED_FOLDER = Path(__file__).resolve().parents[1] / "builtin" / EMBEDDED.partition("/")[2]
@@ -48,6 +49,7 @@ _DESCRIPTION = [
     *_VOCABULARY,
     *(f"{weights}{INDEX}" for weights in WEIGHTS),
 ]
+README = "README.md"  # the model's card
 FILES = frozenset([*_DESCRIPTION, *WEIGHTS])  # of a model's folder, but for shards of weights
 _REVISION = re.compile(r"(?!.*\.\.)\w[\w.+/-]*")  # a branch, a tag, refs/pr/1 or a commit
 
@@ -128,6 +130,23 @@ def locate(model: str | Path | None = None, *, progress: bool = False) -> Locati
         BadFile: The folder is no model's folder, or a file cannot be stored.
         UnsupportedModel: It is a folder of another kind than text classifiers.
     """
+    found = local(model)
+    if found is None:
+        return _on_hub(str(model), progress=progress)
+    if found.id != EMBEDDED:
+        check_folder(found.folder)
+    return found
+
+
+def local(model: str | Path | None) -> Location | None:
+    """The embedded model or the folder that *model* names; None for what may be an id on the Hub.
+
+    A folder may be anything: nothing in it is looked at.
+
+    Raises:
+        BadInput: *model* is neither text nor a path.
+        ModelNotFound: It can only be a folder, and there is none.
+    """
     if model is not None and not isinstance(model, str | Path):
         came = type(model).__name__
         raise BadInput(f"a model is the path of a folder or an id on the Hub, not {came}")
@@ -136,7 +155,6 @@ def locate(model: str | Path | None = None, *, progress: bool = False) -> Locati
     path = os.path.expanduser(model)  # noqa: PTH111 - Path.expanduser raises for an unknown user
     if model != "" and os.path.isdir(path):  # noqa: PTH112 - says no to whatever is no path
         folder = Path(path)
-        check_folder(folder)
         # Not resolve(): a folder that is a link is called what the user calls it.
         return Location(os.path.basename(os.path.abspath(folder)), folder, None)  # noqa: PTH100, PTH119
     if os.path.exists(path):  # noqa: PTH110 - as isdir
@@ -145,7 +163,27 @@ def locate(model: str | Path | None = None, *, progress: bool = False) -> Locati
         )
     if isinstance(model, Path) or _is_path(model):
         raise ModelNotFound(f"there is no folder {str(model)!r:.200}")
-    return _on_hub(model, progress=progress)
+    return None
+
+
+def fetch(model: str, *, progress: bool = False) -> Location:
+    """As `locate` for the id *model* on the Hub, which has to answer; the model's card comes too.
+
+    Raises:
+        ModelNotFound: There is no such id or revision, or no way to reach the Hub.
+        BadFile: It is no model's folder, or a file cannot be stored.
+        UnsupportedModel: It is of another kind than text classifiers.
+    """
+    name, revision = parsed(model)
+    try:
+        with quiet():
+            api().model_info(name, revision=revision)
+    except hub_errors() as reason:
+        raise _refusal(name, revision, reason, f"{name} cannot be fetched:") from None
+    found = _on_hub(model, progress=progress)
+    with quiet(), suppress(*hub_errors()):  # the model runs without it
+        _download(name)(revision=found.folder.name, allow_patterns=[README])
+    return found
 
 
 def _is_path(model: str) -> bool:
@@ -155,32 +193,46 @@ def _is_path(model: str) -> bool:
 
 def _on_hub(model: str, *, progress: bool) -> Location:
     """The snapshot of the Hub id *model* in the Hub's cache, brought up to date where possible."""
-    # Read when the client is imported. Without it the client tells the Hub what else is installed,
-    # and asks it for a list of tools to tell which of them started this process.
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    name, revision = _parsed(model)
+    name, revision = parsed(model)
     try:
         folder = _fetched(name, revision, progress=progress)
-    except _hub_errors() as reason:
+    except hub_errors() as reason:
         raise _refusal(name, revision, reason) from None
     return Location(name, folder, folder.name)
 
 
-def _hub_errors() -> tuple[type[Exception], ...]:
+def client(part: str = "") -> Any:
+    """The Hub's client, or a *part* of it."""
+    # Read when the client is imported. Without it the client tells the Hub what else is installed,
+    # and asks it for a list of tools to tell which of them started this process.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    return import_module(f"huggingface_hub{part}")
+
+
+def api() -> Any:
+    """The part of the Hub's client that asks questions."""
+    return client().HfApi(library_name="labelwise", library_version=labelwise.__version__)
+
+
+def hub_errors() -> tuple[type[Exception], ...]:
     """The errors of the Hub's client where it cannot get something."""
     # The error of the HTTP library beneath is not the same in all versions of the client.
-    return OSError, import_module("huggingface_hub.errors").HTTPError, ValueError
+    return OSError, client(".errors").HTTPError, ValueError
 
 
-def _parsed(model: str) -> tuple[str, str]:
-    """*model* as the id of a repository and a revision."""
+def parsed(model: str) -> tuple[str, str]:
+    """*model* as the id of a repository and a revision.
+
+    Raises:
+        ModelNotFound: It cannot be an id on the Hub.
+    """
     name, at, revision = model.partition("@")
     if name == EMBEDDED:
         raise ModelNotFound(
             f"{EMBEDDED} comes with Labelwise and has no revisions; leave out the @"
         )
     try:
-        import_module("huggingface_hub.utils").validate_repo_id(name)
+        client(".utils").validate_repo_id(name)
     except ValueError:
         raise ModelNotFound(
             f"{model!r:.200} is neither a folder here nor an id on the Hub such as ORG/NAME"
@@ -196,25 +248,30 @@ def _fetched(name: str, revision: str, *, progress: bool) -> Path:
     The first call settles which commit *revision* is, and the others ask for that one. Without the
     Hub, all look in the cache. Weights come last: a snapshot that has them has the rest.
     """
-    download = partial(
-        import_module("huggingface_hub").snapshot_download,
-        name,
-        library_name="labelwise",
-        library_version=labelwise.__version__,
-    )
-    with _quiet(progress=False):
+    download = _download(name)
+    with quiet():
         folder = Path(download(revision=revision, allow_patterns=[*_DESCRIPTION, *MARKS]))
     check_folder(folder)
     for files in _formats(folder):
         if not all((folder / file).exists() for file in files):
-            with _quiet(progress=progress):
+            with quiet(progress=progress):
                 download(revision=folder.name, allow_patterns=files)
         if all((folder / file).exists() for file in files):
             return folder
     listed: Iterable[str] = ()
-    with suppress(*_hub_errors()):  # without the Hub, nobody knows
-        listed = import_module("huggingface_hub").list_repo_files(name, revision=folder.name)
+    with suppress(*hub_errors()):  # without the Hub, nobody knows
+        listed = client().list_repo_files(name, revision=folder.name)
     raise no_weights(name, listed)
+
+
+def _download(name: str) -> Callable[..., str]:
+    """The function of the Hub's client that downloads files of *name*."""
+    return partial(
+        client().snapshot_download,
+        name,
+        library_name="labelwise",
+        library_version=labelwise.__version__,
+    )
 
 
 def _formats(folder: Path) -> Iterator[list[str]]:
@@ -227,10 +284,10 @@ def _formats(folder: Path) -> Iterator[list[str]]:
 
 
 @contextmanager
-def _quiet(*, progress: bool) -> Iterator[None]:
+def quiet(*, progress: bool = False) -> Iterator[None]:
     """Keep the Hub's client from writing to stderr anything but, with *progress*, its bars."""
-    utils = import_module("huggingface_hub.utils")
-    import_module("huggingface_hub.utils.logging")  # makes the handlers
+    utils = client(".utils")
+    client(".utils.logging")  # makes the handlers
 
     def is_error(record: logging.LogRecord) -> bool:
         return record.levelno >= logging.ERROR
@@ -246,12 +303,17 @@ def _quiet(*, progress: bool) -> Iterator[None]:
         if silenced:
             utils.disable_progress_bars()
             undo.callback(utils.enable_progress_bars)
+        if progress:  # bars of the client end when they are collected, below what was printed since
+            undo.callback(gc.collect)
         yield
 
 
-def _refusal(name: str, revision: str, reason: BaseException) -> BadModel:
-    """The message for the user about *reason*. Its own text is left out: it may quote a header."""
-    errors = import_module("huggingface_hub.errors")
+def _refusal(name: str, revision: str, reason: BaseException, begin: str = "") -> BadModel:
+    """The message for the user about *reason*. Its own text is left out: it may quote a header.
+
+    *begin* begins it where the Hub cannot be asked; without it, the cache is spoken of.
+    """
+    errors = client(".errors")
     if isinstance(reason, errors.LocalEntryNotFoundError) and reason.__cause__:
         reason = reason.__cause__  # why the cache was the last hope
     status = getattr(getattr(reason, "response", None), "status_code", None)
@@ -275,6 +337,8 @@ def _refusal(name: str, revision: str, reason: BaseException) -> BadModel:
     offline = isinstance(reason, errors.OfflineModeIsEnabled)
     why = "HF_HUB_OFFLINE is set" if offline else "the Hub cannot be reached"
     advice = "unset HF_HUB_OFFLINE once" if offline else "check the network and HF_ENDPOINT"
+    if begin:
+        return ModelNotFound(f"{begin} {why}; {advice}")
     return ModelNotFound(
         f"{name} is not in the Hub's cache, or not all of it, and {why}: {advice}, "
         "or give the path of a folder"

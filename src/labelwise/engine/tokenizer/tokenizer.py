@@ -115,6 +115,11 @@ class Tokenizer:
             _cuts=Cuts.of(rust),
         )
 
+    @property
+    def kind(self) -> str:
+        """The way in which it cuts words: WordPiece, BPE, Unigram, or another of the library's."""
+        return type(self._rust.model).__name__
+
     def encode(
         self,
         texts: Sequence[Text],
