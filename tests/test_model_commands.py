@@ -20,6 +20,7 @@ from hub_server import Hub
 from labelwise.commands import printers
 from labelwise.commands.main import main
 from labelwise.commands.printers import ago, bytes_text
+from labelwise.engine import files as engine_files
 from labelwise.models import agreement, cached
 from labelwise.models.locate import EMBEDDED
 from labelwise.models.verified import SUMS
@@ -323,7 +324,7 @@ def test_nothing_of_a_strangers_cache_moves_the_terminal(world):
     assert listed() == ["org/tickets", f"org/tickets@{world.old}"]
 
 
-def test_hundreds_of_repositories_are_listed_at_once(world):
+def test_hundreds_of_repositories_are_listed_at_once(world, monkeypatch):
     for number in range(300):
         folder = world.home / "hub" / f"models--org--n{number}"
         (folder / "refs").mkdir(parents=True)
@@ -333,10 +334,13 @@ def test_hundreds_of_repositories_are_listed_at_once(world):
         shutil.copytree(
             world.snapshot(world.new), folder / "snapshots" / world.old, symlinks=number > 0
         )
-    began = time.perf_counter()
+    opened, look = set(), engine_files.open_any
+    monkeypatch.setattr(engine_files, "open_any", lambda path: opened.add(path.name) or look(path))
+    began = time.process_time()  # however busy the machine is
     found, others = cached.models()
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
     assert (len(found), others) == (4, 302)
+    assert opened == {"config.json", "main", "v1"}
 
 
 def test_a_large_file_in_the_place_of_a_configuration_is_not_read(world):
@@ -391,8 +395,7 @@ def test_show_json_has_all_labels_and_the_same_keys_for_all(world, tmp_path):
     assert world.hub.requests == []
 
 
-@pytest.mark.usefixtures("world")
-def test_show_says_why_a_model_cannot_be_run():
+def test_show_says_why_a_model_cannot_be_run(world):
     for name, why in (("gguf", "model.gguf holds GGUF weights."), ("broken", "is not valid JSON")):
         done = run("show", f"org/{name}")
         assert done.code == 0
@@ -401,6 +404,11 @@ def test_show_says_why_a_model_cannot_be_run():
         assert "int8" not in done.out
         assert why in run("show", "--json", f"org/{name}").json["problem"]
     assert "mit" in run("show", "org/broken").out  # the card can be read all the same
+    (world.snapshot(world.new) / LARGEST).unlink()
+    (world.snapshot(world.new) / f"{LARGEST}.index.json").write_text("{}")
+    shown = run("show", "--json", "org/tickets").json
+    assert (shown["model_type"], shown["labels"]) == ("bert", None)
+    assert 'it has no "weight_map" object' in shown["problem"]
 
 
 def test_show_does_not_fetch(world):
@@ -447,9 +455,13 @@ def flip(path):
 def test_verify_compares_with_the_hub(world):
     flip((world.snapshot(world.new) / LARGEST).resolve())
     (world.snapshot(world.old) / "vocab.txt").write_text("planted")
-    changed, planted = world.online(
-        ["verify", "org/tickets"], ["verify", "--json", "org/tickets@v1", "org/absent"]
+    offline, changed, planted = world.online(
+        ["verify", "--offline", "--json", "org/broken"],
+        ["verify", "org/tickets"],
+        ["verify", "--json", "org/tickets@v1", "org/absent"],
     )
+    assert (offline.json[0]["source"], offline.code) == ("cache", 0)
+    assert not any("broken" in path for _, path in world.hub.requests)
     bad, last = changed.out.splitlines()
     where = f"org/tickets at {world.new[:7]}"
     assert bad.startswith(f"{where}: {LARGEST} differs: its hash is ")

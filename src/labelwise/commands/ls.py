@@ -49,7 +49,7 @@ def list_models(quiet: bool, as_json: bool) -> None:  # noqa: FBT001
 def _row(model: Here) -> tuple[str, ...]:
     commit = model.location.revision
     name = model.name.replace(commit, short(commit)) if commit else model.name
-    labels = ", ".join(map(one_line, model.labels[:_MOST_LABELS]))
+    labels = ", ".join(model.labels[:_MOST_LABELS])
     size, used = bytes_text(model.size), ago(model.used)
     return name, short(commit), size, used, model.model_type, labels
 
