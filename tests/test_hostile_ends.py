@@ -290,7 +290,7 @@ def test_a_server_that_starts_is_ended_by_a_signal(after, number, tmp_path):
         began = time.monotonic()
         process.send_signal(number)
         code = process.wait(30)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10  # two seconds where nothing else runs
     assert code in {0, -number, 128 + number}
     assert "Traceback" not in said(tmp_path)
     assert "Error" not in said(tmp_path)

@@ -72,7 +72,7 @@ def test_a_packed_body_is_bounded_by_its_unpacked_size(coding, live):
 
 
 def test_a_bomb_is_unpacked_no_further_than_its_bound():
-    bomb = gzip.compress(gzip.compress(b"\0" * 200_000_000)[:50_000] + b"\0" * 300_000_000)
+    bomb = gzip.compress(b"\0" * 50_000_000)
     tracemalloc.start()
     try:
         with pytest.raises(TooLarge):

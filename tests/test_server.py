@@ -38,6 +38,7 @@ TEI = [route.path for route in ROUTES if route.name in {"predict", "vertex"}]
 LIKE = {"inputs": "I like you"}
 JSON = {"content-type": "application/json"}
 ACCESS_TOKEN = "hf_right"  # noqa: S105
+RIGHT_NOT = {"authorization": "Bearer hf_wrong"}
 
 
 def small_model(folder):
@@ -855,6 +856,14 @@ def test_only_the_right_access_token_opens(given, status, guarded):
     if status == 401:
         assert refused(answer, 401) == "Invalid username or password."
         assert answer.headers["www-authenticate"].startswith("Bearer ")
+        assert "Authorization: Bearer ACCESS_TOKEN" in answer.json["message"]
+
+
+def test_a_wrong_access_token_is_told_from_none(guarded):
+    """Python's client takes a 401 without these words for a model that is not there."""
+    wrong, none = (ask(f"{guarded.url}/info", headers=given) for given in (RIGHT_NOT, {}))
+    assert wrong.headers["x-error-message"] == "Invalid credentials in Authorization header"
+    assert none.headers["x-error-message"] == none.json["message"] == wrong.json["message"]
 
 
 def test_a_body_is_not_read_for_who_may_not_ask(guarded):

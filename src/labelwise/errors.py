@@ -152,10 +152,19 @@ class AccessDenied(LabelwiseError):  # noqa: N818
     status = 401
     reason = "access_token"
 
+    def __init__(self, message: str, *, advice: str = "", given: bool = False) -> None:
+        super().__init__(message, advice=advice)
+        self.given = given  # an access token, which is not the right one
+
     @property
     def headers(self) -> dict[str, str]:
-        """The kind of credentials that are asked for."""
-        return {"www-authenticate": 'Bearer realm="Authentication required", charset="UTF-8"'}
+        """The kind of credentials that are asked for, and whether there were wrong ones.
+
+        Without that word, Python's client takes the 401 of a look-up for a model that is not there.
+        """
+        wanted = {"www-authenticate": 'Bearer realm="Authentication required", charset="UTF-8"'}
+        wrong = {"x-error-message": "Invalid credentials in Authorization header"}
+        return wanted | wrong if self.given else wanted
 
 
 class WrongHost(LabelwiseError):  # noqa: N818
@@ -203,7 +212,10 @@ class FilesWithheld(LabelwiseError):  # noqa: N818
 
 
 class NoSuchRange(LabelwiseError):  # noqa: N818
-    """A part of a file of *size* bytes is asked for that lies beyond its end."""
+    """A part of a file is asked for that lies beyond its end.
+
+    *size* is that of the file, in bytes.
+    """
 
     status = 416
 

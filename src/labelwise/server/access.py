@@ -65,7 +65,7 @@ class OneAccessToken:
             return _HOLDER
         if scope == "public":
             return ANYBODY
-        raise AccessDenied("Invalid username or password.", advice=_ADVICE)
+        raise AccessDenied("Invalid username or password.", advice=_ADVICE, given=bool(given))
 
 
 def _hash(access_token: str) -> bytes:

@@ -43,7 +43,7 @@ def error_response(error: Exception, failure: type[Failure], request_id: str) ->
     told = error if isinstance(error, LabelwiseError) else _unexpected(error, request_id)
     headers = told.headers
     if told.advice:
-        headers["x-error-message"] = told.advice  # Python's client shows it
+        headers.setdefault("x-error-message", told.advice)  # Python's client shows it
     return json_response(failure.of(told), failure.status(type(told)), headers)
 
 
