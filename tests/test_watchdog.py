@@ -60,11 +60,13 @@ def test_in_json_the_places_are_a_list(tmp_path):
         assert said["trace"][0].startswith(f"{tmp_path / 'hang.py'}:")
 
 
+@pytest.mark.slow
 def test_it_ends_also_where_what_hangs_holds_the_log(tmp_path):
     with hanging(tmp_path, before="logging.getLogger().handlers[0].acquire()") as live:
         assert hang(live) == 1
 
 
+@pytest.mark.slow
 def test_one_that_was_stopped_for_a_while_does_not_hang_and_none_is_watched_at_its_end(tmp_path):
     with hanging(tmp_path) as live:
         live.process.send_signal(signal.SIGSTOP)
