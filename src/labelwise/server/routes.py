@@ -40,15 +40,6 @@ _tree = partial(
     answer=_LIST,
     outcomes="200 400 404 409 500",
 )
-_health = partial(
-    Route,
-    handler=status.health,
-    name="health",
-    summary="Whether a request would be answered: 200, or 503.",
-    scope="public",
-    answer=_JSON,
-    outcomes="200 500 503",
-)
 _file = partial(
     Route,
     scope="inference",

@@ -41,7 +41,19 @@ HEADERS = {
 
 async def resolve(request: Request) -> Response:
     """A file of a model, or a part of it."""
+    return _answer(request, *await _find(request))
+
+
+async def raw(request: Request) -> Response:
+    """A file of a model as Git has it: a pointer in the place of a large one."""
     entry, file, hashes = await _find(request)
+    if hashes.sha256 is None:
+        return _answer(request, entry, file, hashes)
+    return Response(pointer(hashes.sha256, file.size), headers=_headers(entry, hashes.oid))
+
+
+def _answer(request: Request, entry: Entry, file: File, hashes: Hashes) -> Response:
+    """The content of *file*, or as much of it as *request* asks for."""
     headers = _headers(entry, hashes.etag)
     if _is_known(request.headers.get("if-none-match", ""), headers["etag"]):
         return Response(status_code=304, headers=headers)
@@ -54,14 +66,6 @@ async def resolve(request: Request) -> Response:
         return _Pieces(reading, file, range(file.size), 200, headers)
     span = f"bytes {part.start}-{part.stop - 1}/{file.size}"
     return _Pieces(reading, file, part, 206, headers | {"content-range": span})
-
-
-async def raw(request: Request) -> Response:
-    """A file of a model as Git has it: a pointer in the place of a large one."""
-    entry, file, hashes = await _find(request)
-    if hashes.sha256 is None:
-        return await resolve(request)
-    return Response(pointer(hashes.sha256, file.size), headers=_headers(entry, hashes.oid))
 
 
 async def _find(request: Request) -> tuple[Entry, File, Hashes]:

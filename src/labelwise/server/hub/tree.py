@@ -92,10 +92,7 @@ async def siblings(request: Request, entry: Entry) -> list[dict[str, Any]]:
     for file in entry.model.files:
         hashes = await hashes_of(request, file)
         known = {"rfilename": file.name, "size": file.size, "blobId": hashes.oid}
-        if hashes.sha256:
-            lfs = {"size": file.size, "sha256": hashes.sha256}
-            known["lfs"] = lfs | {"pointerSize": len(pointer(hashes.sha256, file.size))}
-        found.append(known)
+        found.append(known | _lfs(file, hashes, "sha256"))
     return found
 
 
@@ -113,12 +110,18 @@ async def _described(request: Request, entry: Entry, file: File, expand: bool) -
     """*file* as a tree has it; with *expand*, its commit too."""
     hashes = await hashes_of(request, file)
     known = {"type": "file", "oid": hashes.oid, "size": file.size, "path": file.name}
-    if hashes.sha256:
-        lfs = {"oid": hashes.sha256, "size": file.size}
-        known["lfs"] = lfs | {"pointerSize": len(pointer(hashes.sha256, file.size))}
+    known |= _lfs(file, hashes, "oid")
     if expand:
         known["lastCommit"] = _commit(entry)
     return known
+
+
+def _lfs(file: File, hashes: Hashes, name: str) -> dict[str, Any]:
+    """The facts of a large *file*, whose SHA-256 is called *name*; none of a small one."""
+    if hashes.sha256 is None:
+        return {}
+    size = len(pointer(hashes.sha256, file.size))
+    return {"lfs": {name: hashes.sha256, "size": file.size, "pointerSize": size}}
 
 
 def _commit(entry: Entry) -> dict[str, Any]:
